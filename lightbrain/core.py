@@ -141,7 +141,7 @@ def explore(
     except ImportError: return print('pip install ipywidgets for the sliders')
     interact(draw, **controls)
 
-# %% ../nbs/00_core.ipynb #97e3b743
+# %% ../nbs/00_core.ipynb #64d8f28c
 def fsync(
     path, # A file or a folder
 )->None:
@@ -153,10 +153,14 @@ def fsync(
 
 @contextmanager
 def atomic_dir(
-    path, # The final folder; replaced as a whole if it exists
+    path, # The final folder; an older one is replaced as a whole
+    marker:str|None=None, # A file name that proves an existing folder to be ours, e.g. 'manifest.json'
 ): # Yields a temporary folder to write into
     "Fill a folder that appears under its name only when complete; on any error the old one stays"
     path = Path(path)
+    if path.exists() and not path.is_dir(): raise ValueError(f"'{path}' is a file; name a folder")
+    if path.exists() and any(path.iterdir()) and not (marker and (path/marker).exists()):
+        raise ValueError(f"folder '{path}' holds other files, which would be lost; choose a new or an empty folder")
     path.parent.mkdir(parents=True, exist_ok=True)
     tmp,old = (path.with_name(f'.{path.name}.{kind}-{os.getpid()}') for kind in ('writing','old'))
     for o in (tmp,old): shutil.rmtree(o, ignore_errors=True)
