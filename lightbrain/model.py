@@ -6,7 +6,8 @@ Docs: https://lightbrain-dev.github.io/lightbrain/model.html.md"""
 
 # %% auto #0
 __all__ = ['PRESETS', 'TURNED', 'CARD', 'GPT2_FIXED', 'GPTConfig', 'preset', 'check_range', 'cross_entropy', 'MLP', 'Block',
-           'GPT', 'params_by_part', 'count_params', 'turn', 'tokenizer_files', 'read_config', 'from_gpt2_names']
+           'GPT', 'params_by_part', 'count_params', 'turn', 'tokenizer_files', 'read_config', 'from_gpt2_names',
+           'read_weights']
 
 # %% ../nbs/04_model.ipynb #d40c854e
 import json
@@ -21,7 +22,7 @@ from .attention import CausalSelfAttention, divisors
 from .core import DISCLAIMER, atomic_dir
 from .tokenizer import gpt2_files
 
-# %% ../nbs/04_model.ipynb #5388ae92
+# %% ../nbs/04_model.ipynb #52342cd9
 @dataclass(frozen=True)
 class GPTConfig:
     "Everything that fixes the shape of the network; the defaults are the preset `tiny`"
@@ -34,11 +35,12 @@ class GPTConfig:
     def __post_init__(self):
         for f in fields(self)[:5]:
             n = getattr(self, f.name)
-            if type(n) is not int or n<1: raise ValueError(f"{f.name}={n!r} must be a whole number above 0; try {f.default}")
-        if self.n_embd%self.n_head:
-            raise ValueError(f"n_head={self.n_head} does not divide n_embd={self.n_embd}; pick one of {divisors(self.n_embd)}")
-        if type(self.dropout) not in (int,float) or not 0<=self.dropout<1:
-            raise ValueError(f"dropout={self.dropout!r} must be a number with 0 <= dropout < 1; try 0.1, or 0.0 for none")
+            if type(n) is not int or n<1:
+                raise ValueError(f"{f.name}={n!r} must be a whole number above 0; try {f.default}")
+        C,H,p = self.n_embd,self.n_head,self.dropout
+        if C%H: raise ValueError(f"n_head={H} does not divide n_embd={C}; pick one of {divisors(C)}")
+        if type(p) not in (int,float) or not 0<=p<1:
+            raise ValueError(f"dropout={p!r} must be a number with 0 <= dropout < 1; try 0.1, or 0.0 for none")
 
 # %% ../nbs/04_model.ipynb #5a5215a0
 PRESETS = {
@@ -58,7 +60,7 @@ def preset(
         raise ValueError(f"unknown field {', '.join(bad)}; a config has {', '.join(known)}")
     return replace(PRESETS[name], **overrides)
 
-# %% ../nbs/04_model.ipynb #16b98397
+# %% ../nbs/04_model.ipynb #8df4fe1f
 def check_range(
     what:str, # What the ids are, for the message
     ids:Tensor, # Token ids, any shape
@@ -68,7 +70,8 @@ def check_range(
     if ids.device.type!='cpu' or torch.compiler.is_compiling() or not ids.numel(): return
     lo,hi = ids.min().item(),ids.max().item()
     if lo<0 or hi>=vocab_size:
-        raise ValueError(f"{what} run from {lo} to {hi}, the model knows 0 to {vocab_size-1}; encode with the model's own tokenizer")
+        raise ValueError(f"{what} run from {lo} to {hi}, the model knows 0 to {vocab_size-1}; "
+                         "encode with the model's own tokenizer")
 
 def cross_entropy(
     logits:Tensor, # Scores (...,V), any float type
@@ -143,13 +146,14 @@ class GPT(nn.Module):
         logits = self.lm_head(self.hidden(idx))
         return logits, None if targets is None else cross_entropy(logits, targets)
 
-# %% ../nbs/04_model.ipynb #445c4519
+# %% ../nbs/04_model.ipynb #871a3c50
 @patch
 def hidden(self:GPT,
     idx:Tensor, # Token ids (B,T), int64, 1 <= T <= block_size
 )->Tensor: # (B,T,C), after the last normalisation
     "Everything but the head, for callers that need the head at a few positions only"
-    if idx.dim()!=2: raise ValueError(f"token ids have shape {tuple(idx.shape)}, expected (B,T); for one sequence use idx[None]")
+    if idx.dim()!=2:
+        raise ValueError(f"token ids have shape {tuple(idx.shape)}, expected (B,T); for one sequence use idx[None]")
     T,most = idx.shape[1],self.config.block_size
     if T==0: raise ValueError("no tokens to read; start from at least one, such as the end-of-text token")
     if T>most: raise ValueError(f"{T} tokens do not fit the context of {most}; keep the last ones: idx[:, -{most}:]")
@@ -159,10 +163,10 @@ def hidden(self:GPT,
     for block in self.transformer.h: x = block(x)
     return self.transformer.ln_f(x)
 
-# %% ../nbs/04_model.ipynb #890e313c
+# %% ../nbs/04_model.ipynb #07dd1102
 @patch
 @torch.no_grad()
-def init_weights(self:GPT)->None:
+def init_weights(self:GPT)->None: # Changes the weights in place
     "GPT-2's start: normal weights of std 0.02, quieter where they write into the stream; zero biases"
     quiet = 0.02/(2*self.config.n_layer)**0.5
     for name,p in self.named_parameters():
@@ -207,16 +211,16 @@ def turn(
     w = w.detach().float().cpu()
     return (w.t() if name.endswith(TURNED) else w).clone(memory_format=torch.contiguous_format)
 
-# %% ../nbs/04_model.ipynb #1312ff7b
+# %% ../nbs/04_model.ipynb #1758c718
 @patch
 def hf_config(self:GPT)->dict: # What goes into config.json
     "The sizes and the fixed choices, in the words of Hugging Face's GPT-2"
     c = self.config
-    d = dict(model_type='gpt2', architectures=['GPT2LMHeadModel'], activation_function='gelu_new', layer_norm_epsilon=1e-5,
+    d = dict(model_type='gpt2', architectures=['GPT2LMHeadModel'], torch_dtype='float32', tie_word_embeddings=True,
+             activation_function='gelu_new', layer_norm_epsilon=1e-5, initializer_range=0.02, scale_attn_weights=True,
              vocab_size=c.vocab_size, n_positions=c.block_size, n_ctx=c.block_size,
              n_embd=c.n_embd, n_layer=c.n_layer, n_head=c.n_head, n_inner=None,
-             embd_pdrop=c.dropout, attn_pdrop=c.dropout, resid_pdrop=c.dropout,
-             initializer_range=0.02, scale_attn_weights=True, tie_word_embeddings=True, torch_dtype='float32')
+             embd_pdrop=c.dropout, attn_pdrop=c.dropout, resid_pdrop=c.dropout)
     return d | (dict(bos_token_id=50256, eos_token_id=50256) if c.vocab_size==50257 else {})
 
 def tokenizer_files(
@@ -224,11 +228,14 @@ def tokenizer_files(
 )->dict[str,bytes]: # File name -> content; empty for a vocabulary that is not GPT-2's
     "What another program needs to turn text into this model's ids"
     if config.vocab_size!=50257: return {}
-    end = '<|endoftext|>'                                       # id 50256
-    tok = dict(tokenizer_class='GPT2Tokenizer', model_max_length=config.block_size, bos_token=end, eos_token=end, unk_token=end)
+    end = '<|endoftext|>'
+    tok = dict(tokenizer_class='GPT2Tokenizer', model_max_length=config.block_size,
+               bos_token=end, eos_token=end, unk_token=end)
     gen = dict(bos_token_id=50256, eos_token_id=50256, pad_token_id=50256)
-    return gpt2_files() | {'tokenizer_config.json': json.dumps(tok).encode(), 'generation_config.json': json.dumps(gen).encode()}
+    extra = {'tokenizer_config.json': tok, 'generation_config.json': gen}
+    return gpt2_files() | {name: json.dumps(o, indent=2).encode() for name,o in extra.items()}
 
+# %% ../nbs/04_model.ipynb #bd7b200b
 CARD = """---
 license: mit
 library_name: transformers
@@ -239,8 +246,8 @@ tags: [lightbrain, gpt2, medical, education]
 
 > {disclaimer}
 
-A small language model in the layout of GPT-2: {n:,} parameters, {c.n_layer} layers, {c.n_head} heads, width {c.n_embd}, \
-context {c.block_size} tokens, vocabulary {c.vocab_size:,}.
+A small language model in the layout of GPT-2: {n:,} parameters, {c.n_layer} layers, {c.n_head} heads,
+width {c.n_embd}, context {c.block_size} tokens, vocabulary {c.vocab_size:,}.
 
 It continues text. It does not know what is true: it can state wrong facts, doses and diagnoses fluently, and it may
 repeat passages of its training text. How it was trained and how well it does is not recorded in this card.
@@ -249,7 +256,7 @@ repeat passages of its training text. How it was trained and how well it does is
     model = GPT2LMHeadModel.from_pretrained('this folder')
 """
 
-# %% ../nbs/04_model.ipynb #77d1bd61
+# %% ../nbs/04_model.ipynb #6706e73d
 @patch
 def save_pretrained(self:GPT,
     dir, # Folder to write; a model that is there already is replaced as a whole
@@ -258,18 +265,19 @@ def save_pretrained(self:GPT,
     "Write the model in the layout of Hugging Face's GPT-2, all of it or nothing"
     dir = Path(dir)
     if dir.exists() and not (dir/'model.safetensors').exists() and (dir.is_file() or any(dir.iterdir())):
-        raise ValueError(f"'{dir}' exists and holds no model, so it is not replaced; choose a new name such as '{dir/'model'}'")
+        raise ValueError(f"'{dir}' exists and holds no model, so it is not replaced; try '{dir}-model'")
     if readme is None: readme = CARD.format(disclaimer=DISCLAIMER, n=self.num_params(), c=self.config)
     config = json.dumps(self.hf_config(), indent=2).encode()
     files = tokenizer_files(self.config) | {'config.json': config, 'README.md': readme.encode()}
-    with atomic_dir(dir) as d:
+    with atomic_dir(dir, marker='model.safetensors') as d:
         # named_parameters names a tied matrix once, so lm_head is left out
         save_file({n: turn(n, p) for n,p in self.named_parameters()}, d/'model.safetensors', metadata={'format': 'pt'})
         for name,data in files.items(): (d/name).write_bytes(data)
 
-# %% ../nbs/04_model.ipynb #c5ade0a5
-GPT2_FIXED = dict(model_type=('gpt2',), activation_function=('gelu_new','gelu_pytorch_tanh'), layer_norm_epsilon=(1e-5,),
-    tie_word_embeddings=(True,), scale_attn_weights=(True,), scale_attn_by_inverse_layer_idx=(False,), add_cross_attention=(False,))
+# %% ../nbs/04_model.ipynb #5a07dbc6
+GPT2_FIXED = dict(model_type=['gpt2'], activation_function=['gelu_new','gelu_pytorch_tanh'],
+    layer_norm_epsilon=[1e-5], tie_word_embeddings=[True], scale_attn_weights=[True],
+    scale_attn_by_inverse_layer_idx=[False], add_cross_attention=[False])
 
 def read_config(
     path, # A config.json
@@ -280,9 +288,10 @@ def read_config(
     names = dict(vocab_size='vocab_size', n_positions='block_size', n_layer='n_layer', n_head='n_head', n_embd='n_embd')
     lost = [o for o in names if o not in d]
     if lost: raise ValueError(f"'{path}' has no {', '.join(lost)}; save or copy the model again")
-    fixed = GPT2_FIXED | dict(n_inner=(None, 4*d['n_embd']))
+    fixed = GPT2_FIXED | dict(n_inner=[None, 4*d['n_embd']])
     for o,ok in fixed.items():
-        if d.get(o, ok[0]) not in ok: raise ValueError(f"'{path}' has {o}={d[o]!r}, GPT does {ok[0]!r} only; use `transformers` for it")
+        if d.get(o, ok[0]) not in ok:
+            raise ValueError(f"'{path}' has {o}={d[o]!r}, GPT does {ok[0]!r} only; use `transformers` for it")
     return GPTConfig(**{ours: d[o] for o,ours in names.items()}, dropout=d.get('resid_pdrop', 0.1))
 
 # %% ../nbs/04_model.ipynb #29fc62a6
@@ -297,22 +306,32 @@ def from_gpt2_names(
         raise ValueError("lm_head.weight differs from wte.weight, GPT ties the two; use `transformers` for this model")
     return named
 
-# %% ../nbs/04_model.ipynb #52e8df90
+# %% ../nbs/04_model.ipynb #737fae41
+def read_weights(
+    path, # A model.safetensors
+    shapes:dict, # Name -> shape of every tensor there should be
+)->dict[str,Tensor]: # The tensors, as `GPT` names and stores them
+    "Read a GPT-2 file; `ValueError` if it is damaged, or a tensor is missing, unexpected or of another shape"
+    try: found = from_gpt2_names(load_file(path))
+    except SafetensorError as e: raise ValueError(f"'{path}' is damaged ({e}); save or copy it again") from None
+    misfits = {'missing': shapes.keys()-found, 'unexpected': found.keys()-shapes,
+               'of another shape': {n for n in shapes.keys()&found if shapes[n]!=found[n].shape}}
+    for why,names in misfits.items():
+        if names:
+            raise ValueError(f"'{path}': {len(names)} tensors {why}, e.g. {min(names)}; "
+                             "do config.json and weights belong together?")
+    return found
+
 @patch(cls_method=True)
 def from_pretrained(cls:GPT,
     dir, # Folder with config.json and model.safetensors
 )->GPT: # On the CPU, in float32, in eval mode
     "Read a model that `save_pretrained` or Hugging Face's GPT-2 wrote; `ValueError` if anything does not fit"
-    dir = Path(dir)
-    for o in ('config.json','model.safetensors'):
-        if not (dir/o).is_file(): raise ValueError(f"no {o} in '{dir}'; pass a folder made by `save_pretrained`, e.g. runs/tiny/model")
-    with torch.device('meta'): model = cls(read_config(dir/'config.json'))      # shapes only: rolls no dice
-    try: sd = from_gpt2_names(load_file(dir/'model.safetensors'))
-    except SafetensorError as e: raise ValueError(f"'{dir/'model.safetensors'}' is damaged ({e}); save or copy it again") from None
-    want = {n: p.shape for n,p in model.named_parameters()}
-    misfits = {'missing': want.keys()-sd, 'unexpected': sd.keys()-want, 'of another shape': {n for n in want.keys()&sd if want[n]!=sd[n].shape}}
-    for why,names in misfits.items():
-        if names: raise ValueError(f"'{dir}': {len(names)} tensors {why}, e.g. {min(names)}; config.json and weights do not belong together")
-    model.load_state_dict(sd, strict=False, assign=True)
-    model.lm_head.weight = model.transformer.wte.weight                         # tie again
+    config,weights = Path(dir)/'config.json',Path(dir)/'model.safetensors'
+    for o in (config, weights):
+        if not o.is_file(): raise ValueError(f"no {o.name} in '{dir}'; pass a folder made by `save_pretrained`")
+    with torch.device('meta'): model = cls(read_config(config))         # shapes only: rolls no dice
+    found = read_weights(weights, {n: p.shape for n,p in model.named_parameters()})
+    model.load_state_dict(found, strict=False, assign=True)             # strict would ask for lm_head
+    model.lm_head.weight = model.transformer.wte.weight                 # tie again
     return model.eval()

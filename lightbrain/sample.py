@@ -1,4 +1,4 @@
-"""Turn a row of scores into the next token (temperature, top-k, top-p), tokens into text, and text into a stream
+"""Turn a row of scores into the next token, tokens into text, and text into a stream
 
 Docs: https://lightbrain-dev.github.io/lightbrain/sample.html.md"""
 
@@ -8,8 +8,9 @@ Docs: https://lightbrain-dev.github.io/lightbrain/sample.html.md"""
 __all__ = ['check_settings', 'keep_top_k', 'keep_top_p', 'sampling_probs', 'sample_logits', 'next_logits', 'as_prompt',
            'next_ids', 'generate', 'pieces', 'stream']
 
-# %% ../nbs/07_sample.ipynb #80802166
-import codecs, math
+# %% ../nbs/07_sample.ipynb #2e9214c1
+import codecs, itertools, math
+from collections.abc import Iterable, Iterator
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -26,33 +27,32 @@ def check_settings(
     if top_k is not None and top_k<1: raise ValueError(f"top_k={top_k} must be at least 1; leave it out to keep every token")
     if top_p is not None and not 0<top_p<=1: raise ValueError(f"top_p={top_p} must be above 0 and at most 1; try 0.9")
 
-# %% ../nbs/07_sample.ipynb #29ded369
+# %% ../nbs/07_sample.ipynb #17a3e8bd
 def keep_top_k(
-    logits:Tensor, # (B,V)
+    logits:Tensor, # (...,V)
     k:int, # How many to keep, at least 1; more than V keeps all
-)->Tensor: # (B,V), the others at -inf
-    "Keep exactly `k` logits of each row; among equals the lowest ids stay"
+)->Tensor: # (...,V), the others at -inf
+    "Keep exactly `k` logits of each row, eq. 7.2; among equals the lowest ids stay"
     if k>=logits.shape[-1]: return logits
-    least = logits.topk(k).values[...,-1:]                   # (B,1), the k-th largest
+    least = logits.topk(k).values[...,-1:]                   # (...,1), the k-th largest
     above,tied = logits>least,logits==least
-    room = k-above.sum(-1, keepdim=True)                     # (B,1), places left for the tied
+    room = k-above.sum(-1, keepdim=True)                     # (...,1), places left for the tied
     return logits.masked_fill(~(above | (tied & (tied.cumsum(-1)<=room))), -math.inf)
 
-# %% ../nbs/07_sample.ipynb #22e19a46
+# %% ../nbs/07_sample.ipynb #6e32a6a8
 def keep_top_p(
-    probs:Tensor, # Probabilities (B,V)
+    probs:Tensor, # Probabilities (...,V)
     p:float, # Mass to reach, above 0 and at most 1
-)->Tensor: # (B,V), the others at 0, each row summing to 1 again
-    "Keep the fewest tokens whose probability together reaches `p`; among equals the lowest ids stay"
+)->Tensor: # (...,V), the others at 0, each row summing to 1 again
+    "Keep the fewest tokens whose probability together reaches `p`, eq. 7.3; among equals the lowest ids stay"
     if p>=1: return probs
-    top,order = probs.sort(-1, descending=True, stable=True)
-    before = top.cumsum(-1)-top                              # mass of the likelier ones
-    keep = before<p-1e-6                                     # a rounding error must not let one more in
-    keep[...,0] = True
+    top,order = probs.sort(dim=-1, descending=True, stable=True)
+    keep = top.cumsum(-1)-top < p-1e-6                       # mass of the likelier ones
+    keep[...,0] = True                                       # always at least one
     probs = probs*torch.zeros_like(keep).scatter(-1, order, keep)
     return probs/probs.sum(-1, keepdim=True)
 
-# %% ../nbs/07_sample.ipynb #26dfdf34
+# %% ../nbs/07_sample.ipynb #2554296b
 def sampling_probs(
     logits:Tensor, # Scores of the next token (B,V) or (V,); -inf means never
     temperature:float=1.0, # Below 1 sharper, above 1 flatter; 0 = all on the likeliest
@@ -62,14 +62,14 @@ def sampling_probs(
     "Temperature, then top-k, then top-p, eq. 7.1 to 7.3"
     check_settings(temperature, top_k, top_p)
     z = logits.float()
-    if not z.numel(): raise ValueError(f"logits of shape {tuple(logits.shape)} hold no token to choose; give at least one row and one score")
+    if not z.numel(): raise ValueError(f"logits of shape {tuple(z.shape)} hold no token to choose; give at least one row and one score")
     best = z.max(-1, keepdim=True).values
-    if not best.isfinite().all():     # NaN, +inf, or a row of -inf only
-        raise ValueError("each row of logits needs a largest value that is finite; NaN or inf here means the model diverged: load an earlier checkpoint")
+    if not best.isfinite().all():     # NaN, +inf, or nothing but -inf
+        raise ValueError("a row of logits has no finite largest value (NaN, inf or all -inf); the model diverged: load an earlier checkpoint")
     if temperature==0: return torch.zeros_like(z).scatter(-1, z.argmax(-1, keepdim=True), 1.)
-    z = (z-best)/temperature                                 # 0 for the best: nothing can overflow
-    if top_k is not None: z = keep_top_k(z, top_k)
-    probs = z.softmax(-1)
+    z = z-best                                               # the best is 0: nothing can overflow
+    if top_k is not None: z = keep_top_k(z, top_k)           # temperature keeps the order, so k may go first
+    probs = (z/temperature).softmax(-1)
     return probs if top_p is None else keep_top_p(probs, top_p)
 
 # %% ../nbs/07_sample.ipynb #86b69402
@@ -96,23 +96,26 @@ def next_logits(
         h = model.hidden(idx[:,-model.config.block_size:])[:,-1]     # (B,C)
         return F.linear(h, model.lm_head.weight).float()
 
-# %% ../nbs/07_sample.ipynb #a4b9d83e
+# %% ../nbs/07_sample.ipynb #933e006c
 def as_prompt(
     idx, # Token ids: list of ints, list of equally long lists, or tensor (T,) or (B,T)
     config, # The model's config
 )->Tensor: # int64 (B,T)
     "Prompt ids as a batch; `ValueError` when empty, too long or outside the vocabulary"
-    try: idx = torch.as_tensor(idx).long()
-    except (ValueError, TypeError): raise ValueError("the prompts of a batch must be equally long lists of token ids; generate them one by one") from None
+    try: idx = torch.as_tensor(idx)
+    except (ValueError, TypeError, RuntimeError):
+        raise ValueError("a prompt is a list of token ids, or equally long lists of them; encode text first, generate unequal prompts one by one") from None
     if idx.dim()==1: idx = idx[None]
-    if idx.dim()!=2 or not idx.numel(): raise ValueError(f"a prompt of shape {tuple(idx.shape)} holds no token to start from; write at least one word")
+    if idx.dim()!=2 or not idx.numel():
+        raise ValueError(f"a prompt of shape {tuple(idx.shape)} holds no token to start from; write at least one word, or start from <|endoftext|>")
+    if idx.is_floating_point(): raise ValueError(f"prompt ids must be whole numbers, got {idx.dtype}; use .long()")
     if idx.shape[1]>config.block_size:
         raise ValueError(f"the prompt has {idx.shape[1]} tokens, the model's context holds {config.block_size}; shorten it or use a model with a longer context")
     if idx.min()<0 or idx.max()>=config.vocab_size:
         raise ValueError(f"prompt ids run from {idx.min()} to {idx.max()}, the vocabulary from 0 to {config.vocab_size-1}; use the model's own tokenizer")
-    return idx
+    return idx.long()
 
-# %% ../nbs/07_sample.ipynb #7412d887
+# %% ../nbs/07_sample.ipynb #05dac95a
 def next_ids(
     model, # A GPT
     idx:Tensor, # Prompt ids (B,T)
@@ -120,7 +123,7 @@ def next_ids(
     eos_token:int|None, # A row that drew it is finished and repeats it; None never stops
     generator:torch.Generator|None, # Source of randomness
     **how, # temperature, top_k, top_p
-): # Yields the next token of every row, int64 (B,), until all are finished
+)->Iterator[Tensor]: # The next token of every row, int64 (B,), until all rows are finished
     "The loop behind `generate` and `stream`"
     done = torch.zeros(len(idx), dtype=torch.bool, device=idx.device)
     for _ in range(max_new_tokens):
@@ -132,10 +135,10 @@ def next_ids(
         if done.all(): return
         idx = torch.cat([idx, new[:,None]], 1)
 
-# %% ../nbs/07_sample.ipynb #77286cfe
+# %% ../nbs/07_sample.ipynb #b6e8931c
 def generate(
     model, # A GPT: `hidden`, `lm_head`, `config`
-    idx, # Prompt ids, list of ints or (B,T); 1 to `block_size` tokens
+    idx, # Prompt ids, list of ints or (B,T); 1 to `block_size` tokens a row
     max_new_tokens:int, # At most this many new tokens per row, 0 or more
     *,
     temperature:float=1.0, # 0 = always the likeliest
@@ -151,22 +154,22 @@ def generate(
     new = next_ids(model, idx, max_new_tokens, eos_token, generator, temperature=temperature, top_k=top_k, top_p=top_p)
     return torch.cat([idx, *(o[:,None] for o in new)], 1)
 
-# %% ../nbs/07_sample.ipynb #8fac6a72
+# %% ../nbs/07_sample.ipynb #43a92553
 def pieces(
-    tokens, # Token ids, one at a time
+    tokens:Iterable, # Token ids, one at a time
     tokenizer, # Has `decode_single_token_bytes`
-): # Yields text, never a part of a character
+)->Iterator[str]: # Text, never a part of a character
     "Decode a flow of tokens, holding bytes back until their character is complete"
     decoder = codecs.getincrementaldecoder('utf-8')(errors='replace')
     for o in tokens:
         if s := decoder.decode(tokenizer.decode_single_token_bytes(int(o))): yield s
     if s := decoder.decode(b'', final=True): yield s
 
-# %% ../nbs/07_sample.ipynb #14bc151d
+# %% ../nbs/07_sample.ipynb #b7e614b2
 def stream(
     model, # A GPT: `hidden`, `lm_head`, `config`
     tokenizer, # Has `encode_ordinary`, `decode_single_token_bytes`, `eot_token`
-    prompt, # Text, or a list of token ids
+    prompt:str|list, # Text, or a list of token ids
     max_new_tokens:int=100, # At most this many new tokens
     *,
     temperature:float=1.0, # 0 = always the likeliest
@@ -174,12 +177,12 @@ def stream(
     top_p:float|None=None, # Keep the fewest that reach this probability
     stop_at_eot:bool=True, # Stop, without printing it, when the model ends its document
     generator:torch.Generator|None=None, # Source of randomness
-): # An iterator over pieces of new text (str); joined they are the whole continuation
+)->Iterator[str]: # Pieces of new text; joined they are the whole continuation
     "Text as it is written, without the prompt; bad input is refused before the first piece"
     check_settings(temperature, top_k, top_p)
     if max_new_tokens<0: raise ValueError(f"max_new_tokens={max_new_tokens} must be 0 or more; try 50")
     ids = tokenizer.encode_ordinary(prompt) if isinstance(prompt, str) else prompt
     idx = as_prompt(ids, model.config).to(model.lm_head.weight.device)
     eot = tokenizer.eot_token if stop_at_eot else None
-    new = (o.item() for o in next_ids(model, idx, max_new_tokens, eot, generator, temperature=temperature, top_k=top_k, top_p=top_p))
-    return pieces((o for o in new if o!=eot), tokenizer)
+    new = next_ids(model, idx, max_new_tokens, eot, generator, temperature=temperature, top_k=top_k, top_p=top_p)
+    return pieces(itertools.takewhile(lambda o: o!=eot, (o.item() for o in new)), tokenizer)
