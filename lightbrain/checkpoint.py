@@ -222,7 +222,7 @@ def save_checkpoint(
         write_manifest(d, int(step))
     return path
 
-# %% ../nbs/04b_checkpoint.ipynb #282a8ef0
+# %% ../nbs/04b_checkpoint.ipynb #b3d6e195
 def check_model(
     saved:dict, # A `state_dict` from a checkpoint
     model:nn.Module, # The model it should go into
@@ -236,7 +236,7 @@ def check_model(
     for k,v in live.items():
         if diff or not isinstance(v, Tensor) or not v.numel(): continue
         twin = first.setdefault((v.device,v.data_ptr(),v.shape,v.stride()), k)
-        if not torch.equal(saved[k], saved[twin]): diff = [f'{k}: tied to {twin} here, saved with values of its own']
+        if twin!=k and not torch.equal(saved[k], saved[twin]): diff = [f'{k}: tied to {twin} here, saved with values of its own']
     if diff:
         more = f' and {len(diff)-4} more' if len(diff)>4 else ''
         raise ValueError(f"{path} holds another model ({'; '.join(diff[:4])}{more}); build the model with the settings it was saved with")
