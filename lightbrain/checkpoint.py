@@ -45,7 +45,7 @@ class TensorStore(dict):
         self[name],self.seen[same] = t,name
         return name
 
-# %% ../nbs/04b_checkpoint.ipynb #21587dd7
+# %% ../nbs/04b_checkpoint.ipynb #4378c490
 _NO_HOME = re.compile(r'bits|int[1-7]$|complex(32|128)')     # number formats safetensors does not know
 
 def _storable(t):
@@ -58,7 +58,8 @@ def _refuse(o, path):
     what = type(o).__name__
     if isinstance(o, Tensor): what += f' ({o.dtype}, {o.layout}, {o.device})'
     if isinstance(o, (np.ndarray,np.generic)): what += f' ({o.dtype})'
-    raise ValueError(f"{path} is a {what}, which a checkpoint cannot hold; save numbers, text, lists, dicts, arrays or dense tensors made from it")
+    raise ValueError(f"{path} is a {what}, which a checkpoint cannot hold; "
+                     "save numbers, text, lists, dicts, arrays or dense tensors made from it")
 
 def _as_tensor(o, path):
     "`o` as a mark and a tensor that safetensors can hold"
@@ -108,7 +109,7 @@ def unflatten(
     t = tensors[v]
     return {'$tensor':lambda: t, '$array':lambda: t.numpy(), '$scalar':lambda: t.numpy()[()]}[tag]()
 
-# %% ../nbs/04b_checkpoint.ipynb #fdb9bcaa
+# %% ../nbs/04b_checkpoint.ipynb #f68a5a5b
 def write_part(
     folder:Path, # An existing folder
     name:str, # Stem of the two files
@@ -117,7 +118,8 @@ def write_part(
     "Write `o` as `name.safetensors` (tensors) and `name.json` (everything else)"
     tensors = TensorStore()
     try: skeleton = json.dumps(flatten(o, tensors, name), allow_nan=False)
-    except RecursionError: raise ValueError(f"{name} is nested too deeply or contains itself; save a flatter state") from None
+    except RecursionError:
+        raise ValueError(f"{name} is nested too deeply or contains itself; save a flatter state") from None
     save_file(dict(tensors), folder/f'{name}.safetensors')
     (folder/f'{name}.json').write_text(skeleton, encoding='utf-8')
 
@@ -127,10 +129,12 @@ def read_part(
 ): # What `write_part` was given, tensors on the CPU
     "Read nested state back; nothing in the files is ever executed"
     try:
-        tensors = {k:t.clone() for k,t in load_file(folder/f'{name}.safetensors').items()}     # a copy: no tie to the file
+        tensors = load_file(folder/f'{name}.safetensors')
+        tensors = {k:t.clone() for k,t in tensors.items()}      # a copy: no tie to the file
         return unflatten(json.loads((folder/f'{name}.json').read_text(encoding='utf-8')), tensors)
     except (SafetensorError,ValueError,KeyError,TypeError) as e:
-        raise ValueError(f"{folder/name}.* is not what save_checkpoint writes ({type(e).__name__}: {e}); use another checkpoint") from None
+        raise ValueError(f"{folder/name}.* is not what save_checkpoint writes ({type(e).__name__}: {e}); "
+                         "use another checkpoint") from None
 
 # %% ../nbs/04b_checkpoint.ipynb #e9cdf646
 FORMAT,PARTS = 1,('model','optimizer','state')
@@ -153,7 +157,7 @@ def write_manifest(
     body = dict(format=FORMAT, step=step, files=files, versions=versions)
     (folder/'MANIFEST.json').write_text(manifest_text(body), encoding='utf-8')
 
-# %% ../nbs/04b_checkpoint.ipynb #426ec1a8
+# %% ../nbs/04b_checkpoint.ipynb #7a639270
 def read_manifest(
     folder:Path, # A checkpoint
 )->dict: # The manifest without its seal
@@ -167,7 +171,8 @@ def read_manifest(
         sound = manifest_text(body).encode()==raw
     except (ValueError,AttributeError,KeyError,TypeError): sound = False
     if not sound: raise ValueError(f"{f} is not as it was written; use an older checkpoint")
-    if body['format']!=FORMAT: raise ValueError(f"{f} has format {body['format']}, this version reads {FORMAT}; use the lightbrain that wrote it")
+    if body['format']!=FORMAT:
+        raise ValueError(f"{f} has format {body['format']}, this version reads {FORMAT}; use the lightbrain that wrote it")
     return body
 
 # %% ../nbs/04b_checkpoint.ipynb #07428306
@@ -202,7 +207,7 @@ def describe_optimizer(
     params = [[[tuple(p.shape), str(p.dtype)] for p in group['params']] for group in optimizer.param_groups]
     return dict(kind=type(optimizer).__name__, params=params, state_dict=optimizer.state_dict())
 
-# %% ../nbs/04b_checkpoint.ipynb #74374a26
+# %% ../nbs/04b_checkpoint.ipynb #036c1c5b
 def save_checkpoint(
     path, # The checkpoint's own folder, as from `checkpoint_dir`; replaced if it exists
     *,
@@ -212,7 +217,8 @@ def save_checkpoint(
     **state, # Anything else: nested dicts, lists, tuples, numbers, text, bytes, arrays, tensors
 )->Path: # `path`
     "Save a run as one folder that is complete or not there at all; `ValueError` for state it cannot hold"
-    if not isinstance(step, (int,np.integer)) or step<0: raise ValueError(f"step={step!r} must be a whole number, 0 or more")
+    if not isinstance(step, (int,np.integer)) or step<0:
+        raise ValueError(f"step={step!r} must be a whole number, 0 or more")
     path = Path(path)
     ours = next((o for o in FILES if (path/o).is_file()), None)     # proof that an existing folder is a checkpoint
     with atomic_dir(path, marker=ours) as d:
@@ -222,7 +228,7 @@ def save_checkpoint(
         write_manifest(d, int(step))
     return path
 
-# %% ../nbs/04b_checkpoint.ipynb #b3d6e195
+# %% ../nbs/04b_checkpoint.ipynb #f1179641
 def check_model(
     saved:dict, # A `state_dict` from a checkpoint
     model:nn.Module, # The model it should go into
@@ -236,10 +242,12 @@ def check_model(
     for k,v in live.items():
         if diff or not isinstance(v, Tensor) or not v.numel(): continue
         twin = first.setdefault((v.device,v.data_ptr(),v.shape,v.stride()), k)
-        if twin!=k and not torch.equal(saved[k], saved[twin]): diff = [f'{k}: tied to {twin} here, saved with values of its own']
+        if twin!=k and not torch.equal(saved[k], saved[twin]):
+            diff = [f'{k}: tied to {twin} here, saved with values of its own']
     if diff:
         more = f' and {len(diff)-4} more' if len(diff)>4 else ''
-        raise ValueError(f"{path} holds another model ({'; '.join(diff[:4])}{more}); build the model with the settings it was saved with")
+        raise ValueError(f"{path} holds another model ({'; '.join(diff[:4])}{more}); "
+                         "build the model with the settings it was saved with")
 
 def _entry(o):
     "Kind of number and shape of a `state_dict` entry, as text"
@@ -263,7 +271,7 @@ def check_optimizer(
     elif a!=b: why = f'has parameters of shapes {a}, the optimizer {b}'
     if why: raise ValueError(f"{path} {why:.300}; build the optimizer as it was, or load with optimizer=None")
 
-# %% ../nbs/04b_checkpoint.ipynb #523bd538
+# %% ../nbs/04b_checkpoint.ipynb #b7e7ac7d
 HOW = 'fused','foreach','capturable','differentiable'     # how to compute, not what: the live optimiser decides
 
 def restore_optimizer(
@@ -272,9 +280,10 @@ def restore_optimizer(
 )->None:
     "Load an optimiser's state; its numbers keep the format they were saved in"
     sd = saved['state_dict']
-    groups = [{**g, **{k:live[k] for k in HOW if k in live}} for g,live in zip(sd['param_groups'], optimizer.param_groups)]
+    both = zip(sd['param_groups'], optimizer.param_groups)
+    groups = [{**g, **{k:live[k] for k in HOW if k in live}} for g,live in both]
     optimizer.load_state_dict({**sd, 'param_groups':groups})
-    if saved['params']!=describe_optimizer(optimizer)['params']: return     # parameters in another format: torch's rounding is right
+    if saved['params']!=describe_optimizer(optimizer)['params']: return     # another number format: torch's rounding is right
     live = [p for g in optimizer.param_groups for p in g['params']]
     for i,p in zip([i for g in groups for i in g['params']], live):
         if i in sd['state']: optimizer.state[p] = _exact(sd['state'][i], optimizer.state[p])

@@ -75,7 +75,7 @@ class AdamW(Optimizer):
         for group in state['param_groups']: check_hypers(**group)
         super().__setstate__(state)
 
-# %% ../nbs/04a_optim.ipynb #16a74f04
+# %% ../nbs/04a_optim.ipynb #2b587308
 @patch
 @torch.no_grad()
 def step(
@@ -92,17 +92,19 @@ def step(
             if p.grad is None: continue
             if p.grad.is_sparse: raise ValueError("AdamW needs dense gradients; build nn.Embedding with sparse=False")
             state = self.state[p]
-            if not state: state.update(step=torch.tensor(0.), exp_avg=torch.zeros_like(p), exp_avg_sq=torch.zeros_like(p))
+            if not state:
+                state.update(step=torch.tensor(0.), exp_avg=torch.zeros_like(p), exp_avg_sq=torch.zeros_like(p))
             adamw_update(p, p.grad, state, betas=group['betas'], **hypers)
     return loss
 
-# %% ../nbs/04a_optim.ipynb #ebda2171
+# %% ../nbs/04a_optim.ipynb #f8f91dfc
 def param_groups(
     model:nn.Module, # Its trainable parameters are taken, each once
     weight_decay:float, # For tensors with two or more dimensions, 0 or more
 )->list: # Two groups for an optimiser: those that decay, then those that do not
     "Decay matrices and embeddings; leave biases and gains alone"
-    if not 0<=weight_decay<math.inf: raise ValueError(f"weight_decay={weight_decay} must be a finite number, 0 or more; 0.1 is usual")
+    if not 0<=weight_decay<math.inf:
+        raise ValueError(f"weight_decay={weight_decay} must be a finite number, 0 or more; 0.1 is usual")
     params = [p for p in model.parameters() if p.requires_grad]
     return [dict(params=[p for p in params if p.dim()>=2], weight_decay=weight_decay),
             dict(params=[p for p in params if p.dim()<2], weight_decay=0.)]
@@ -124,7 +126,7 @@ def clip_grad_norm(
     for o in grads: o.mul_(factor.to(o.device))
     return total
 
-# %% ../nbs/04a_optim.ipynb #bacc9dd3
+# %% ../nbs/04a_optim.ipynb #eea81fe8
 SCHEDULES = 'cosine','linear','constant'
 
 def lr_at(
@@ -136,7 +138,8 @@ def lr_at(
     schedule:str='cosine', # 'cosine', 'linear', or 'constant': no decay at all
 )->float: # The learning rate for this update
     "Climb, then decay, eq. 4a.7; `ValueError` for numbers that make no schedule"
-    if schedule not in SCHEDULES: raise ValueError(f"schedule='{schedule}' is unknown; choose one of {', '.join(SCHEDULES)}")
+    if schedule not in SCHEDULES:
+        raise ValueError(f"schedule='{schedule}' is unknown; choose one of {', '.join(SCHEDULES)}")
     if not 0<=min_lr<=max_lr<math.inf:
         raise ValueError(f"min_lr={min_lr} and max_lr={max_lr} must obey 0 <= min_lr <= max_lr; try min_lr = max_lr/10")
     if not 0<=warmup_steps<=max_steps:
