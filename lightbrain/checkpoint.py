@@ -157,7 +157,7 @@ def write_manifest(
     body = dict(format=FORMAT, step=step, files=files, versions=versions)
     (folder/'MANIFEST.json').write_text(manifest_text(body), encoding='utf-8')
 
-# %% ../nbs/04b_checkpoint.ipynb #7a639270
+# %% ../nbs/04b_checkpoint.ipynb #95cd751f
 def read_manifest(
     folder:Path, # A checkpoint
 )->dict: # The manifest without its seal
@@ -172,7 +172,7 @@ def read_manifest(
     except (ValueError,AttributeError,KeyError,TypeError): sound = False
     if not sound: raise ValueError(f"{f} is not as it was written; use an older checkpoint")
     if body['format']!=FORMAT:
-        raise ValueError(f"{f} has format {body['format']}, this version reads {FORMAT}; use the lightbrain that wrote it")
+        raise ValueError(f"{f} has format {body['format']}, this version reads {FORMAT}; use the version that wrote it")
     return body
 
 # %% ../nbs/04b_checkpoint.ipynb #07428306
@@ -271,7 +271,7 @@ def check_optimizer(
     elif a!=b: why = f'has parameters of shapes {a}, the optimizer {b}'
     if why: raise ValueError(f"{path} {why:.300}; build the optimizer as it was, or load with optimizer=None")
 
-# %% ../nbs/04b_checkpoint.ipynb #b7e7ac7d
+# %% ../nbs/04b_checkpoint.ipynb #deb6c427
 HOW = 'fused','foreach','capturable','differentiable'     # how to compute, not what: the live optimiser decides
 
 def restore_optimizer(
@@ -283,7 +283,7 @@ def restore_optimizer(
     both = zip(sd['param_groups'], optimizer.param_groups)
     groups = [{**g, **{k:live[k] for k in HOW if k in live}} for g,live in both]
     optimizer.load_state_dict({**sd, 'param_groups':groups})
-    if saved['params']!=describe_optimizer(optimizer)['params']: return     # another number format: torch's rounding is right
+    if saved['params']!=describe_optimizer(optimizer)['params']: return     # other number format: torch's rounding is right
     live = [p for g in optimizer.param_groups for p in g['params']]
     for i,p in zip([i for g in groups for i in g['params']], live):
         if i in sd['state']: optimizer.state[p] = _exact(sd['state'][i], optimizer.state[p])

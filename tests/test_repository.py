@@ -1,0 +1,57 @@
+"What must agree across files: links, requirements, configs, the two _quarto.yml"
+import json, re, subprocess, tomllib
+from configparser import ConfigParser
+from importlib import import_module
+import pytest, yaml
+from conftest import ROOT
+from lightbrain.core import DISCLAIMER
+from lightbrain.train import TrainConfig
+
+project = tomllib.loads((ROOT/'pyproject.toml').read_text())['project']
+ini = ConfigParser(delimiters='=')
+ini.read(ROOT/'settings.ini')
+NOTEBOOKS = sorted((ROOT/'nbs').glob('*.ipynb'))
+
+def source(path): return '\n'.join(''.join(c['source']) for c in json.loads(path.read_text(encoding='utf-8'))['cells'])
+
+@pytest.mark.parametrize('path', [p for p in NOTEBOOKS if p.stem[0].isdigit()], ids=lambda p: p.stem)
+def test_links_come_from_pyproject(path):
+    repo,src = project['urls']['Repository'],source(path)
+    badge = f"https://colab.research.google.com/github/{repo.removeprefix('https://github.com/')}/blob/main/nbs/{path.name}"
+    assert f'<a href="{badge}">' in src and 'alt="Open in Colab"' in src
+    assert f'%pip install -q git+{repo}' in src
+    assert 'from nbdev' not in src, "nbdev is a contributor's tool, not on the reader's machine"
+
+@pytest.mark.parametrize('path', NOTEBOOKS, ids=lambda p: p.stem)
+def test_outputs_are_clean(path):
+    for c in json.loads(path.read_text(encoding='utf-8'))['cells']:
+        outputs,src = c.get('outputs', []),''.join(c['source'])
+        assert not any(o['output_type']=='error' for o in outputs)
+        if any('image/png' in o.get('data', {}) for o in outputs): assert 'fig-alt' in src, f'no alt text: {src[:80]}'
+        assert not any('widget-view' in k for o in outputs for k in o.get('data', {})), 'a dead widget'
+
+def test_scripts_exist():
+    for line in ini['DEFAULT']['console_scripts'].strip().splitlines():
+        module,name = line.split(' = ')[1].split(':')
+        assert callable(getattr(import_module(module), name))
+
+@pytest.mark.parametrize('path', sorted((ROOT/'configs').glob('*.yaml')), ids=lambda p: p.stem)
+def test_configs(path):
+    cfg = TrainConfig.from_yaml(path)
+    assert cfg.preset==path.stem
+    assert path.read_text().startswith('#')
+
+def test_quarto_has_one_source():
+    assert '../_quarto.yml' in yaml.safe_load((ROOT/'nbs'/'_quarto.yml').read_text())['metadata-files']
+    assert yaml.safe_load((ROOT/'_quarto.yml').read_text())['project']['type']=='website'
+
+def test_readme():
+    text = (ROOT/'README.md').read_text(encoding='utf-8')
+    assert text.count('nbdev-test && pytest')==1        # .ci/run takes the command from here
+    assert 'never for clinical use' in text and 'never' in DISCLAIMER
+    assert '29,995,392' in text
+
+def test_nothing_private_is_committed():
+    files = subprocess.run(['git', 'ls-files'], cwd=ROOT, capture_output=True, text=True, check=True).stdout.split()
+    assert not [f for f in files if f.startswith(('data/','runs/','_docs/','_proc/'))]
+    assert not [f for f in files if re.search(r'\.(safetensors|bin|parquet|pt)$', f)]

@@ -1,0 +1,105 @@
+"The shell commands as a person uses them: help, good runs, bad input, kills"
+import json, os, signal, subprocess, sys, time
+from configparser import ConfigParser
+import pytest
+from conftest import ROOT, SMALL
+
+ini = ConfigParser(delimiters='=')
+ini.read(ROOT/'settings.ini')
+COMMANDS = [o.split(' = ')[0].removeprefix('lightbrain-') for o in ini['DEFAULT']['console_scripts'].strip().splitlines()]
+
+@pytest.mark.parametrize('name', COMMANDS)
+def test_help_needs_no_torch(command, tmp_path, name):
+    p = command(name, '--help', cwd=tmp_path)
+    assert p.returncode==0 and p.stdout.startswith(f'usage: lightbrain-{name}')
+    code = f"import sys; from lightbrain.cli import {name}; assert 'torch' not in sys.modules"
+    subprocess.run([sys.executable, '-c', code], check=True)
+
+def test_the_chain(run, command):
+    p = command('evaluate', '--model', 'run/model', '--data', 'data', '--out', 'scores.json', cwd=run)
+    assert p.returncode==0, p.stderr
+    r = json.loads((run/'scores.json').read_text())
+    assert r['loss']<10 and r['questions']>10 and 'trigram' in p.stdout and 'always "yes"' in p.stdout
+    p = command('generate', '--model', 'run/model', '--input', 'What is the treatment for pneumonia?', '--max-new-tokens', 8, cwd=run)
+    assert p.returncode==0, p.stderr
+    assert p.stdout.startswith('What is the treatment for pneumonia?') and 'not medical advice' in p.stdout
+    p = command('plot', 'run', cwd=run)
+    assert p.returncode==0 and all((run/'run'/'plots'/f'{o}.png').stat().st_size>1000 for o in ('loss','lr','throughput'))
+    assert any((run/'run'/'tensorboard').iterdir())
+    rows = [json.loads(o) for o in (run/'run'/'metrics.jsonl').read_text().splitlines()]
+    assert set(rows[0])==set('step tokens loss val_loss lr grad_norm tokens_per_s wall_s skipped_steps'.split())
+    vals = [o['val_loss'] for o in rows if o['val_loss']]
+    assert vals[-1]<vals[0]
+
+def test_doctor(command, tmp_path):
+    p = command('doctor', cwd=tmp_path)
+    assert 'checksums match' in p.stdout
+    assert p.returncode==int('Fix:' in p.stdout)
+
+BAD = {                                         # arguments -> what the one line must contain
+    'prepare --source missing.json --out new': 'no file or folder',
+    'prepare --source empty.jsonl --out new': 'is empty',
+    'prepare --source cut.jsonl --out new': 'line 2: not JSON',
+    'prepare --source one.txt --out new': 'none of which fell into',
+    'prepare --source synthetic:50 --out mine': 'would be lost',
+    'prepare --source bigbio/pubmed_qa --out new': 'qiaojin/PubMedQA',
+    'prepare --source qiaojin/PubMedQA --out new': 'use --source synthetic',
+    'prepare --source synthetic:50 --out new --validation 2': 'such as 0.1',
+    'train --data missing --out new': 'lightbrain-prepare',
+    'train --data {data} --out new --preset huge': 'choose from nano',
+    'train --data {data} --out new --config typo.yaml': "did you mean 'max_steps'",
+    'train --data {data} --out new --config missing.yaml': 'configs/',
+    'train --data {data} --out new --preset nano --n-head 3': 'pick one of',
+    'train --data {data} --out new --device abacus': 'it has cpu',
+    'train --data {short} --out new --preset tiny-512 --n-layer 1 --n-head 1 --n-embd 8': 'lower block_size',
+    'evaluate --model missing --data {data}': 'save_pretrained',
+    'evaluate --model {model} --data missing': 'no file or folder',
+    'generate --model {model} --input=': 'token',
+    'generate --model {model} --input {long}': 'context',
+    'generate --model {model} --input x --temperature -1': 'temperature',
+    'plot missing': 'no metrics.jsonl',
+    'quickstart --source missing.txt': 'no file or folder',
+}
+@pytest.mark.parametrize('args', BAD)
+def test_bad_input(run, command, tmp_path, args):
+    "One line that says what to do, exit code 1, nothing written"
+    for name,text in {'empty.jsonl':'', 'cut.jsonl':'{"text": "a"}\n{"te', 'one.txt':'Stable.', 'typo.yaml':'preset: nano\nmax_step: 5\n', 'mine/thesis.txt':'mine'}.items():
+        (tmp_path/name).parent.mkdir(exist_ok=True)
+        (tmp_path/name).write_text(text)
+    if '{short}' in args: assert command('prepare', '--source', 'synthetic:12', '--out', 'short', cwd=tmp_path).returncode==0
+    words = [o.format(data=run/'data', model=run/'run'/'model', short='short', long='pain '*300) for o in args.split(' ')]
+    before = set(tmp_path.rglob('*'))
+    p = command(*words, cwd=tmp_path)
+    said = [o for o in p.stderr.strip().splitlines() if 'it/s' not in o and 'documents' not in o.split(':')[-1]]
+    assert p.returncode==1, p.stdout+p.stderr
+    assert BAD[args] in said[-1] and 'Traceback' not in p.stderr
+    assert set(tmp_path.rglob('*'))==before
+    assert (tmp_path/'mine'/'thesis.txt').read_text()=='mine'
+
+def wait_for(condition, p, seconds=120):
+    end = time.monotonic()+seconds
+    while not condition():
+        assert p.poll() is None and time.monotonic()<end, 'the run ended, or took too long'
+        time.sleep(0.02)
+
+def weights(folder): return (folder/'model'/'model.safetensors').read_bytes()
+
+@pytest.mark.parametrize('how', ['kill', pytest.param('interrupt', marks=pytest.mark.skipif(os.name=='nt', reason='no SIGINT to children on Windows'))])
+def test_interrupted_run_continues_to_the_same_weights(run, command, script, env, tmp_path, how):
+    args = '--data', run/'data', '--out', tmp_path/'run', '--max-steps', 40, '--save-every', 10, '--eval-every', 20, *SMALL
+    p = subprocess.Popen([*script('train'), *map(str, args)], cwd=tmp_path, env=env, stderr=subprocess.PIPE, text=True)
+    wait_for(lambda: (tmp_path/'run'/'checkpoints'/'step-00000010').exists(), p)
+    p.send_signal(signal.SIGINT if how=='interrupt' else signal.SIGKILL if os.name!='nt' else signal.SIGTERM)
+    _,err = p.communicate(timeout=60)
+    assert p.returncode!=0 and not (tmp_path/'run'/'model').exists()
+    if how=='interrupt': assert 'the same command continues' in err and 'Traceback' not in err
+    p = command('train', *args, cwd=tmp_path)
+    assert p.returncode==0 and 'continuing' in p.stderr, p.stderr
+    assert weights(tmp_path/'run')==weights(run/'run')
+    steps = [json.loads(o)['step'] for o in (tmp_path/'run'/'metrics.jsonl').read_text().splitlines() if json.loads(o)['loss'] is not None]
+    assert steps==sorted(set(steps))
+
+def test_another_seed_gives_other_weights(run, command, tmp_path):
+    "Negative control for the test above: its comparison can fail"
+    p = command('train', '--data', run/'data', '--out', 'run', '--max-steps', 40, *SMALL, '--seed', 1, cwd=tmp_path)
+    assert p.returncode==0 and weights(tmp_path/'run')!=weights(run/'run')
