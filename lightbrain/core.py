@@ -6,7 +6,7 @@ Docs: https://lightbrain-dev.github.io/lightbrain/core.html.md"""
 
 # %% auto #0
 __all__ = ['SCALES', 'EXTRAS', 'DISCLAIMER', 'seed_all', 'pick_device', 'pick_dtype', 'at_scale', 'Verdict', 'differs', 'check',
-           'explore', 'fsync', 'atomic_dir', 'atomic_write', 'file_sha256', 'Report', 'doctor']
+           'explore', 'progress_bar', 'fsync', 'atomic_dir', 'atomic_write', 'file_sha256', 'Report', 'doctor']
 
 # %% ../nbs/00_core.ipynb #fc5eb7e3
 import hashlib, json, os, platform, random, shutil, sys
@@ -141,7 +141,17 @@ def explore(
     except ImportError: return print('pip install ipywidgets for the sliders')
     interact(draw, **controls)
 
-# %% ../nbs/00_core.ipynb #64d8f28c
+# %% ../nbs/00_core.ipynb #97ad6039
+def progress_bar(
+    *args, # As for `tqdm`
+    **kwargs, # As for `tqdm`: `total`, `desc`, `unit`, `disable`, ...
+): # A tqdm bar
+    "A tqdm bar that moves on a terminal or in a notebook, and stays brief in a log file"
+    from tqdm.auto import tqdm
+    live = sys.stderr.isatty() or tqdm.__name__=='tqdm_notebook'
+    return tqdm(*args, **dict(mininterval=0.2 if live else 10, maxinterval=30, dynamic_ncols=True) | kwargs)
+
+# %% ../nbs/00_core.ipynb #cbde3591
 def fsync(
     path, # A file or a folder
 )->None:
@@ -150,6 +160,11 @@ def fsync(
     fd = os.open(path, os.O_RDONLY if os.name!='nt' else os.O_RDWR)
     try: os.fsync(fd)
     finally: os.close(fd)
+
+def _put_back(left, path):
+    "Remove what a swap left behind, unless it is the only good copy: then it gets its name back"
+    if '.old-' in left.name and left.exists() and not path.exists(): left.rename(path)
+    shutil.rmtree(left, ignore_errors=True)
 
 @contextmanager
 def atomic_dir(
@@ -163,7 +178,7 @@ def atomic_dir(
         raise ValueError(f"folder '{path}' holds other files, which would be lost; choose a new or an empty folder")
     path.parent.mkdir(parents=True, exist_ok=True)
     tmp,old = (path.with_name(f'.{path.name}.{kind}-{os.getpid()}') for kind in ('writing','old'))
-    for o in (tmp,old): shutil.rmtree(o, ignore_errors=True)
+    for o in path.parent.glob(f'.{path.name}.*-*'): _put_back(o, path)     # left by a process that was killed
     tmp.mkdir()
     try:
         yield tmp
@@ -173,7 +188,7 @@ def atomic_dir(
         tmp.rename(path)
         fsync(path.parent)
     finally:
-        for o in (tmp,old): shutil.rmtree(o, ignore_errors=True)
+        for o in (old,tmp): _put_back(o, path)
 
 # %% ../nbs/00_core.ipynb #5a229f9a
 def atomic_write(

@@ -31,7 +31,7 @@ def interval(
     half = NormalDist().inv_cdf(0.975)*diff/z
     return diff-half, diff+half
 
-# %% ../nbs/00a_corpus.ipynb #9e40ada1
+# %% ../nbs/00a_corpus.ipynb #72cd7ce6
 ONSETS = 'zor vel brax tym quel nar dov fis gol jur kel mav pry sul tev ulv wex yar zil crov'.split()
 MIDDLES = 'a e i o u an el ir on ub'.split()
 ENDINGS = 'vexil quorin zantor thrix lumdex dorban ganeth plorn runda tivorn moxel zephrin'.split()
@@ -39,36 +39,31 @@ STEMS = 'brolv sundr velm tarqu quist marnd dolv frenj grath hask jelm kordr lor
 KINDS = 'fever ataxia neuropathy rash palsy colitis migraine anaemia arthritis insomnia dermatitis syndrome'.split()
 OUTCOMES = ('pain|fatigue|itching|swelling|stiffness|nausea|dizziness|breathlessness|cramps|tremor|joint pain|night sweats|'
             'chest tightness|muscle weakness|headache|cough|thirst|back pain|restlessness|hoarseness').split('|')
-PEOPLE = 'adults|children|women|men|older adults|patients|outpatients|adolescents|volunteers|nurses'.split('|')
-PLACES = 'two clinics|one hospital|six centres|a rural clinic|four hospitals|a teaching hospital|nine practices|three wards'.split('|')
-CONTROLS = 'placebo|usual care|no treatment|a dummy pill|standard care'.split('|')
+PEOPLE = 'adults|children|women|men|older adults|patients|adolescents|volunteers'.split('|')
+PLACES = 'two clinics|one hospital|six centres|a rural clinic|four hospitals|three wards'.split('|')
+CONTROLS = 'placebo|usual care|no treatment|a dummy pill'.split('|')
 
-# %% ../nbs/00a_corpus.ipynb #5d80687c
+# %% ../nbs/00a_corpus.ipynb #dc37b9bd
 BACKGROUND = [
     '{Cond} often causes {out}.', '{Out} is common in {cond}.', 'Few options exist for {out} in {cond}.',
     'Little is known about {drug} in {cond}.', '{Cond} has no settled treatment.', 'We asked if {drug} eases {out}.',
-    'Many {who} with {cond} report {out}.', 'The value of {drug} is debated.', '{Out} limits daily life in {cond}.',
-    'We studied {drug} for {out}.', 'Treating {cond} remains hard.', 'Earlier work linked {drug} to less {out}.']
+    'Many {who} with {cond} report {out}.', 'The value of {drug} is debated.']
 METHODS = [
     '{n} {who} with {cond} took {drug} or {ctl} for {wk} weeks.', 'At {place}, {n} {who} received {drug} or {ctl}.',
     'We randomised {n} {who} to {drug} or {ctl} for {wk} weeks.', '{n} {who} from {place} were assigned {drug} or {ctl}.',
-    'In this {wk}-week trial, {n} {who} had {drug} or {ctl}.', 'Over {wk} weeks, {drug} was compared with {ctl} in {n} {who}.',
-    '{n} {who} at {place} were given {drug} or {ctl}.', '{Drug} or {ctl} was given to {n} {who} for {wk} weeks.',
-    'We followed {n} {who} on {drug} or {ctl} for {wk} weeks.']
+    'In this {wk}-week trial, {n} {who} had {drug} or {ctl}.', 'Over {wk} weeks, {drug} was compared with {ctl} in {n} {who}.']
 RESULTS = [
     '{Out} {fell} by {all} points with {drug} and {base} with {ctl} ({ev}).', 'The difference in {out} was {diff} points ({ev}).',
     '{Out} scores {fell} {diff} points more on {drug} ({ev}).', 'On {drug}, {out} {fell} by {all}, against {base} on {ctl} ({ev}).',
-    'Compared with {ctl}, {out} {fell} by {diff} more points ({ev}).', '{Drug} and {ctl} differed by {diff} points of {out} ({ev}).',
-    'After {wk} weeks, {out} {fell} {diff} points further on {drug} ({ev}).', 'Change in {out}: {all} on {drug}, {base} on {ctl} ({ev}).']
+    'Compared with {ctl}, {out} {fell} by {diff} more points ({ev}).', '{Drug} and {ctl} differed by {diff} points of {out} ({ev}).']
 QUESTIONS = [
     'Does {drug} reduce {out} in {cond}?', 'Is {drug} effective for {out} in {cond}?', 'Does {drug} help {who} with {cond}?',
-    'Can {drug} relieve {out} in {who} with {cond}?', 'Is {out} in {cond} improved by {drug}?', 'Should {drug} be studied further in {cond}?',
-    '{Drug} for {cond}: does it lessen {out}?', 'Is {drug} better than {ctl} for {out}?']
+    'Can {drug} relieve {out} in {who} with {cond}?', 'Is {out} in {cond} improved by {drug}?', 'Is {drug} better than {ctl} for {out}?']
 ANSWERS = dict(
     yes=['{Drug} reduced {out} in {cond}.', 'In {cond}, {drug} eased {out}.', '{Who} with {cond} had less {out} on {drug}.',
-         'For {out}, {drug} was better than {ctl}.', '{Out} improved on {drug}.'],
+         'For {out}, {drug} was better than {ctl}.'],
     no=['{Drug} did not reduce {out} in {cond}.', 'In {cond}, {drug} was no better than {ctl}.', 'We found no benefit of {drug} for {out}.',
-        '{Who} with {cond} gained nothing from {drug}.', '{Out} was the same on {drug} and {ctl}.'],
+        '{Who} with {cond} gained nothing from {drug}.'],
     maybe=['{Drug} may reduce {out}; a larger trial is needed.', 'The effect of {drug} on {out} remains uncertain.',
            'Whether {drug} eases {out} is unclear.', 'A benefit of {drug} in {cond} is possible but unproven.'])
 
@@ -86,7 +81,7 @@ def evidence(
     p = dict(yes=r.randint(1, 4), maybe=r.randint(5, 9), no=r.randint(10, 99))[verdict]
     return f'P = {p/100:.2f}'
 
-# %% ../nbs/00a_corpus.ipynb #5006df23
+# %% ../nbs/00a_corpus.ipynb #3d90cd5c
 VERDICTS = dict(yes=276, no=169, maybe=55)   # how PubMedQA's official test half is divided
 FIRST_PUBID = 900_000_000                    # far above any real PubMed number, so nobody looks one up
 
@@ -100,7 +95,7 @@ def synthetic_record(
     diff,base = round(r.uniform(1, 9), 1),round(r.uniform(0.5, 9), 1)
     f = dict(drug=r.choice(ONSETS)+r.choice(MIDDLES)+r.choice(ENDINGS), cond=r.choice(STEMS)+r.choice(('ic','al','oid'))+' '+r.choice(KINDS),
              out=r.choice(OUTCOMES), who=r.choice(PEOPLE), ctl=r.choice(CONTROLS), place=r.choice(PLACES), n=r.randrange(40, 400, 2),
-             wk=r.randint(2, 52), fell=r.choice(('fell','dropped','improved','declined')), diff=diff, base=base, all=round(diff+base, 1),
+             wk=r.randint(2, 52), fell=r.choice(('fell','improved')), diff=diff, base=base, all=round(diff+base, 1),
              ev=evidence(r, verdict, diff))
     f |= {k.capitalize(): f[k].capitalize() for k in ('drug','cond','out','who')}
     say = lambda options: r.choice(options).format(**f)

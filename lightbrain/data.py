@@ -8,16 +8,15 @@ Docs: https://lightbrain-dev.github.io/lightbrain/data.html.md"""
 __all__ = ['SPLITS', 'to_uint16', 'split_of', 'split_documents', 'tokenizer_info', 'prepare', 'get_batch', 'load_manifest',
            'TokenDataset']
 
-# %% ../nbs/02_data.ipynb #b5186c1a
+# %% ../nbs/02_data.ipynb #2b05dadd
 import hashlib, json, shutil
 from collections import Counter
 from contextlib import ExitStack
 from pathlib import Path
 import numpy as np
 import torch
-from tqdm.auto import tqdm
 from . import __version__
-from .core import atomic_dir, file_sha256
+from .core import atomic_dir, file_sha256, progress_bar
 from .sources import Document, load_documents
 from .tokenizer import gpt2_tokenizer
 
@@ -64,7 +63,7 @@ def tokenizer_info(
     for i,b in sorted(vocab.items()): h.update(f'{i}:{b.hex()}\n'.encode())
     return dict(name=getattr(tokenizer, 'name', 'bpe'), n_vocab=tokenizer.n_vocab, eot_token=tokenizer.eot_token, sha256=h.hexdigest())
 
-# %% ../nbs/02_data.ipynb #941016e9
+# %% ../nbs/02_data.ipynb #f365d985
 class _Tape:
     "One split on its way to disk, and its counts"
     def __init__(self, folder, name): self.path,self.documents,self.tokens,self.bytes = folder/f'{name}.bin',0,0,0
@@ -83,7 +82,7 @@ def _write_splits(docs, tmp, enc, validation, progress):
     with ExitStack() as stack:
         files = {s: stack.enter_context(open(t.path, 'wb')) for s,t in tapes.items()}
         questions = stack.enter_context(open(tmp/'questions.jsonl', 'w', encoding='utf-8'))
-        bar = stack.enter_context(tqdm(desc=f'prepare {docs.name}', unit=' documents', disable=not progress))
+        bar = stack.enter_context(progress_bar(desc=f'prepare {docs.name}', unit=' documents', disable=not progress))
         for d in docs:
             s = split_of(d.id, validation)
             ids = to_uint16(enc.encode_ordinary(d.text)+[enc.eot_token])

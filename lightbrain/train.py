@@ -8,7 +8,7 @@ Docs: https://lightbrain-dev.github.io/lightbrain/train.html.md"""
 __all__ = ['DTYPES', 'MAY_CHANGE', 'PLOTS', 'SampledHead', 'autocast', 'TrainConfig', 'check_config', 'validation_loss',
            'step_seed', 'stop_gently', 'Trainer', 'read_metrics', 'RunLog', 'run_figure', 'plot_run']
 
-# %% ../nbs/05_train.ipynb #56d5c2c5
+# %% ../nbs/05_train.ipynb #26b5be90
 import hashlib, json, math, signal, threading, time
 from contextlib import contextmanager, nullcontext
 from dataclasses import asdict, dataclass, fields, MISSING
@@ -20,8 +20,7 @@ import torch.nn.functional as F
 import yaml
 from fastcore.basics import patch
 from torch import nn, Tensor
-from tqdm.auto import tqdm
-from .core import atomic_write, pick_device, pick_dtype
+from .core import atomic_write, pick_device, pick_dtype, progress_bar
 from .data import TokenDataset
 from .model import GPT, GPTConfig, preset
 from .optim import lr_at as schedule_at, param_groups
@@ -341,7 +340,7 @@ class RunLog:
         "Flush what TensorBoard holds back"
         if self.board: self.board.close()
 
-# %% ../nbs/05_train.ipynb #c8d9220b
+# %% ../nbs/05_train.ipynb #bf2bc574
 @patch
 def fit(self:Trainer)->'Trainer': # Itself, trained; `out/model` then holds the model
     "Train to `max_steps`, or continue a run that was interrupted; Ctrl-C finishes the step, saves, then stops"
@@ -352,7 +351,7 @@ def fit(self:Trainer)->'Trainer': # Itself, trained; `out/model` then holds the 
     log,self.last_val = RunLog(self.out, self.step),None
     self.model.train()
     try:
-        with torch.random.fork_rng(), stop_gently(self.wishes), tqdm(total=c.max_steps, initial=self.step, desc=f'train {c.preset}', unit='step', disable=not self.progress) as bar:
+        with torch.random.fork_rng(), stop_gently(self.wishes), progress_bar(total=c.max_steps, initial=self.step, desc=f'train {c.preset}', unit='step', disable=not self.progress) as bar:
             for o in self.messages: bar.write(o)
             if self.step==0: self._look(log, bar, None)
             self._loop(log, bar)

@@ -70,9 +70,8 @@ def test_bad_input(run, command, tmp_path, args):
     words = [o.format(data=run/'data', model=run/'run'/'model', short='short', long='pain '*300) for o in args.split(' ')]
     before = set(tmp_path.rglob('*'))
     p = command(*words, cwd=tmp_path)
-    said = [o for o in p.stderr.strip().splitlines() if 'it/s' not in o and 'documents' not in o.split(':')[-1]]
     assert p.returncode==1, p.stdout+p.stderr
-    assert BAD[args] in said[-1] and 'Traceback' not in p.stderr
+    assert BAD[args] in p.stderr.strip().splitlines()[-1] and 'Traceback' not in p.stderr
     assert set(tmp_path.rglob('*'))==before
     assert (tmp_path/'mine'/'thesis.txt').read_text()=='mine'
 
@@ -94,7 +93,7 @@ def test_interrupted_run_continues_to_the_same_weights(run, command, script, env
     assert p.returncode!=0 and not (tmp_path/'run'/'model').exists()
     if how=='interrupt': assert 'the same command continues' in err and 'Traceback' not in err
     p = command('train', *args, cwd=tmp_path)
-    assert p.returncode==0 and 'continuing' in p.stderr, p.stderr
+    assert p.returncode==0 and 'continuing' in p.stdout, p.stderr
     assert weights(tmp_path/'run')==weights(run/'run')
     steps = [json.loads(o)['step'] for o in (tmp_path/'run'/'metrics.jsonl').read_text().splitlines() if json.loads(o)['loss'] is not None]
     assert steps==sorted(set(steps))
