@@ -67,19 +67,19 @@ ANSWERS = dict(
     maybe=['{Drug} may reduce {out}; a larger trial is needed.', 'The effect of {drug} on {out} remains uncertain.',
            'Whether {drug} eases {out} is unclear.', 'A benefit of {drug} in {cond} is possible but unproven.'])
 
-# %% ../nbs/00a_corpus.ipynb #9235c76f
+# %% ../nbs/00a_corpus.ipynb #3dd9a8a3
 def evidence(
     r:random.Random, # Source of randomness
     verdict:str, # 'yes', 'no' or 'maybe'
     diff:float, # Difference between the groups, in points
-)->str: # 'P = 0.03' or '95% CI 0.4 to 5.9'
+)->str: # 'P = 0.03' or '95% CI 0.4 to 5.9, P = 0.03'
     "Statistics from which `verdict` follows"
-    if verdict!='maybe' and r.random()<0.4:
-        lo,hi = interval(diff, dict(yes=r.uniform(0.0005, 0.045), no=r.uniform(0.1, 0.95))[verdict])
-        if abs(lo)>=0.05: return f'95% CI {lo:.1f} to {hi:.1f}'
-    if verdict=='yes' and r.random()<0.25: return 'P < 0.001'
-    p = dict(yes=r.randint(1, 4), maybe=r.randint(5, 9), no=r.randint(10, 99))[verdict]
-    return f'P = {p/100:.2f}'
+    p = dict(yes=r.randint(1, 4), maybe=r.randint(5, 9), no=r.randint(10, 99))[verdict]/100
+    if verdict=='yes' and r.random()<0.25: p = 0.0005
+    said = 'P < 0.001' if p<0.001 else f'P = {p:.2f}'
+    if r.random()<0.6: return said
+    lo,hi = interval(diff, p)
+    return f'95% CI {lo:.1f} to {hi:.1f}, {said}'
 
 # %% ../nbs/00a_corpus.ipynb #3d90cd5c
 VERDICTS = dict(yes=276, no=169, maybe=55)   # how PubMedQA's official test half is divided

@@ -98,7 +98,7 @@ def json_line_document(
     rest = {k:v for k,v in o.items() if k not in ('id','text','source','license')}
     return Document(str(o.get('id') or f'{path.name}:{n}'), o['text'], str(o.get('source') or path.name), str(o.get('license') or 'unknown'), rest)
 
-# %% ../nbs/01a_sources.ipynb #db1b62fc
+# %% ../nbs/01a_sources.ipynb #86d6cb7b
 N_SYNTHETIC = 20_000
 
 def _synthetic(source):
@@ -107,7 +107,7 @@ def _synthetic(source):
     return lambda: (record_document(synthetic_record(i), 'synthetic') for i in range(int(n)))
 
 def _authors_json(path):
-    def read():
+    def _walk():
         try: entries = json.loads(path.read_text(encoding='utf-8'))
         except (ValueError, RecursionError) as e: raise ValueError(f'{path}: not a JSON file ({e}); is it complete?') from None
         if not isinstance(entries, dict) or not all(isinstance(o, dict) for o in entries.values()):
@@ -115,30 +115,30 @@ def _authors_json(path):
         for pmid,o in entries.items():
             try: yield record_document(pubmedqa_record(o, pmid))
             except ValueError as e: raise ValueError(f"{path}, entry '{pmid}': {e}") from None
-    return read
+    return _walk
 
 def _json_lines(path):
-    def read():
+    def _walk():
         for n,o in read_json_lines(path):
             try: yield json_line_document(o, path, n)
             except ValueError as e: raise ValueError(f'{path}, line {n}: {e}') from None
-    return read
+    return _walk
 
 def _texts(paths, root):
-    def read():
+    def _walk():
         for p in paths:
             try: text = p.read_text(encoding='utf-8')
             except UnicodeDecodeError as e: raise ValueError(f'{p}: not UTF-8 text ({e}); save it as UTF-8') from None
             yield Document(p.relative_to(root).as_posix(), text, root.name)
-    return read
+    return _walk
 
-# %% ../nbs/01a_sources.ipynb #680a9667
+# %% ../nbs/01a_sources.ipynb #765aa9e8
 def _hub(source):
     name,_,config = source.partition(':')
     if name=='bigbio/pubmed_qa':
         raise ValueError("'bigbio/pubmed_qa' is a loading script, which datasets 4 and newer refuse to run; use 'qiaojin/PubMedQA:pqa_artificial', the same records as plain files")
     if name=='qiaojin/PubMedQA' and not config: config = 'pqa_labeled'
-    def read():
+    def _walk():
         try: from datasets import load_dataset
         except ImportError: raise ValueError(f"reading '{source}' from the hub needs one more package: pip install datasets") from None
         try: rows = load_dataset(name, config or None, split='train', streaming=True)
@@ -146,7 +146,7 @@ def _hub(source):
             raise ValueError(f"'{source}' is no file here, and the hub did not deliver it ({type(e).__name__}); "
                              "check the name and the network, or use --source synthetic") from None
         for n,o in enumerate(rows, 1): yield json_line_document(o, Path(name), n)
-    return read
+    return _walk
 
 def load_documents(
     source, # 'synthetic', a path, a hub name such as 'qiaojin/PubMedQA:pqa_labeled', or an iterable of `Document`
@@ -155,16 +155,17 @@ def load_documents(
     if isinstance(source, Documents): return source
     if not isinstance(source, (str, Path)): return Documents('documents', lambda: iter(source))
     name,path = str(source),Path(source)
+    shown = path.resolve().name         # messages and manifests name the file, not where it lies on this machine
     if name.split(':')[0]=='synthetic': return Documents(name, _synthetic(name))
     if path.is_dir():
         files = sorted(path.rglob('*.txt'))
         if not files: raise ValueError(f"folder '{path}' holds no .txt file; name a .json or .jsonl file instead, or another folder")
-        return Documents(name, _texts(files, path))
+        return Documents(shown, _texts(files, path))
     if path.exists():
         if not path.stat().st_size: raise ValueError(f"'{path}' is empty; was the download finished?")
-        if path.suffix=='.json': return Documents(name, _authors_json(path))
-        if path.suffix=='.txt': return Documents(name, _texts([path], path.parent))
-        if path.name.endswith(('.jsonl','.jsonl.gz')): return Documents(name, _json_lines(path))
+        if path.suffix=='.json': return Documents(shown, _authors_json(path))
+        if path.suffix=='.txt': return Documents(shown, _texts([path], path.parent))
+        if path.name.endswith(('.jsonl','.jsonl.gz')): return Documents(shown, _json_lines(path))
         raise ValueError(f"'{path}': cannot read a {path.suffix or 'nameless'} file; use .json (PubMedQA), .jsonl, .jsonl.gz, .txt or a folder of .txt")
     if re.fullmatch(r'[\w-]+/[\w-]+(:[\w-]+)?', name): return Documents(name, _hub(name))
     raise ValueError(f"no file or folder '{path}'; check the path, or use 'synthetic' or a hub name such as qiaojin/PubMedQA")
