@@ -31,19 +31,19 @@ def interval(
     half = NormalDist().inv_cdf(0.975)*diff/z
     return diff-half, diff+half
 
-# %% ../nbs/00a_corpus.ipynb #72cd7ce6
+# %% ../nbs/00a_corpus.ipynb #6d1c7f2f
 ONSETS = 'zor vel brax tym quel nar dov fis gol jur kel mav pry sul tev ulv wex yar zil crov'.split()
 MIDDLES = 'a e i o u an el ir on ub'.split()
-ENDINGS = 'vexil quorin zantor thrix lumdex dorban ganeth plorn runda tivorn moxel zephrin'.split()
+ENDINGS = 'vexil quorin zantor thrix lumdex dorban ganeth plorn runda tivorn moxel'.split()
 STEMS = 'brolv sundr velm tarqu quist marnd dolv frenj grath hask jelm kordr lorv nusk plenq rask selv torv wendr yolb'.split()
-KINDS = 'fever ataxia neuropathy rash palsy colitis migraine anaemia arthritis insomnia dermatitis syndrome'.split()
+KINDS = 'fever neuropathy rash palsy colitis migraine anaemia arthritis insomnia dermatitis syndrome'.split()
 OUTCOMES = ('pain|fatigue|itching|swelling|stiffness|nausea|dizziness|breathlessness|cramps|tremor|joint pain|night sweats|'
-            'chest tightness|muscle weakness|headache|cough|thirst|back pain|restlessness|hoarseness').split('|')
+            'muscle weakness|headache|cough|thirst|back pain|restlessness').split('|')
 PEOPLE = 'adults|children|women|men|older adults|patients|adolescents|volunteers'.split('|')
 PLACES = 'two clinics|one hospital|six centres|a rural clinic|four hospitals|three wards'.split('|')
-CONTROLS = 'placebo|usual care|no treatment|a dummy pill'.split('|')
+CONTROLS = 'placebo|usual care|no treatment|dummy pills'.split('|')
 
-# %% ../nbs/00a_corpus.ipynb #dc37b9bd
+# %% ../nbs/00a_corpus.ipynb #75ac2fec
 BACKGROUND = [
     '{Cond} often causes {out}.', '{Out} is common in {cond}.', 'Few options exist for {out} in {cond}.',
     'Little is known about {drug} in {cond}.', '{Cond} has no settled treatment.', 'We asked if {drug} eases {out}.',
@@ -53,35 +53,32 @@ METHODS = [
     'We randomised {n} {who} to {drug} or {ctl} for {wk} weeks.', '{n} {who} from {place} were assigned {drug} or {ctl}.',
     'In this {wk}-week trial, {n} {who} had {drug} or {ctl}.', 'Over {wk} weeks, {drug} was compared with {ctl} in {n} {who}.']
 RESULTS = [
-    '{Out} {fell} by {all} points with {drug} and {base} with {ctl} ({ev}).', 'The difference in {out} was {diff} points ({ev}).',
-    '{Out} scores {fell} {diff} points more on {drug} ({ev}).', 'On {drug}, {out} {fell} by {all}, against {base} on {ctl} ({ev}).',
+    '{Out} {fell} by {all} with {drug}, {base} with {ctl} ({p}).', 'The difference in {out} was {diff} points ({ev}).',
+    '{Out} scores {fell} {diff} points more on {drug} ({ev}).', 'On {drug}, {out} {fell} by {all}, against {base} on {ctl} ({p}).',
     'Compared with {ctl}, {out} {fell} by {diff} more points ({ev}).', '{Drug} and {ctl} differed by {diff} points of {out} ({ev}).']
 QUESTIONS = [
     'Does {drug} reduce {out} in {cond}?', 'Is {drug} effective for {out} in {cond}?', 'Does {drug} help {who} with {cond}?',
-    'Can {drug} relieve {out} in {who} with {cond}?', 'Is {out} in {cond} improved by {drug}?', 'Is {drug} better than {ctl} for {out}?']
+    'Can {drug} relieve {out} in {cond}?', 'Is {out} in {cond} improved by {drug}?', 'Is {drug} better than {ctl} for {out}?']
 ANSWERS = dict(
-    yes=['{Drug} reduced {out} in {cond}.', 'In {cond}, {drug} eased {out}.', '{Who} with {cond} had less {out} on {drug}.',
-         'For {out}, {drug} was better than {ctl}.'],
-    no=['{Drug} did not reduce {out} in {cond}.', 'In {cond}, {drug} was no better than {ctl}.', 'We found no benefit of {drug} for {out}.',
-        '{Who} with {cond} gained nothing from {drug}.'],
-    maybe=['{Drug} may reduce {out}; a larger trial is needed.', 'The effect of {drug} on {out} remains uncertain.',
-           'Whether {drug} eases {out} is unclear.', 'A benefit of {drug} in {cond} is possible but unproven.'])
+    yes=['With {p}, {drug} reduced {out}.', 'With {p}, {drug} was better than {ctl}.', 'With {p}, {who} had less {out} on {drug}.'],
+    no=['With {p}, {drug} did not reduce {out}.', 'With {p}, {drug} was no better than {ctl}.', 'With {p}, {who} gained nothing from {drug}.'],
+    maybe=['With {p}, {drug} may reduce {out}.', 'With {p}, a benefit of {drug} is possible.', 'With {p}, the effect on {out} is uncertain.'])
 
-# %% ../nbs/00a_corpus.ipynb #3dd9a8a3
+# %% ../nbs/00a_corpus.ipynb #070beca3
 def evidence(
     r:random.Random, # Source of randomness
     verdict:str, # 'yes', 'no' or 'maybe'
     diff:float, # Difference between the groups, in points
-)->str: # 'P = 0.03' or '95% CI 0.4 to 5.9, P = 0.03'
+)->tuple: # The P value, 'P = 0.03', and how the abstract reports it, perhaps with its interval: '95% CI 0.4 to 5.9, P = 0.03'
     "Statistics from which `verdict` follows"
     p = dict(yes=r.randint(1, 4), maybe=r.randint(5, 9), no=r.randint(10, 99))[verdict]/100
     if verdict=='yes' and r.random()<0.25: p = 0.0005
     said = 'P < 0.001' if p<0.001 else f'P = {p:.2f}'
-    if r.random()<0.6: return said
+    if r.random()<0.6: return said,said
     lo,hi = interval(diff, p)
-    return f'95% CI {lo:.1f} to {hi:.1f}, {said}'
+    return said,f'95% CI {lo:.1f} to {hi:.1f}, {said}'
 
-# %% ../nbs/00a_corpus.ipynb #3d90cd5c
+# %% ../nbs/00a_corpus.ipynb #ffcd46e7
 VERDICTS = dict(yes=276, no=169, maybe=55)   # how PubMedQA's official test half is divided
 FIRST_PUBID = 900_000_000                    # far above any real PubMed number, so nobody looks one up
 
@@ -93,10 +90,11 @@ def synthetic_record(
     r = random.Random(f'lightbrain/{seed}/{i}')
     verdict = r.choices(list(VERDICTS), VERDICTS.values())[0]
     diff,base = round(r.uniform(1, 9), 1),round(r.uniform(0.5, 9), 1)
+    p,ev = evidence(r, verdict, diff)
     f = dict(drug=r.choice(ONSETS)+r.choice(MIDDLES)+r.choice(ENDINGS), cond=r.choice(STEMS)+r.choice(('ic','al','oid'))+' '+r.choice(KINDS),
              out=r.choice(OUTCOMES), who=r.choice(PEOPLE), ctl=r.choice(CONTROLS), place=r.choice(PLACES), n=r.randrange(40, 400, 2),
              wk=r.randint(2, 52), fell=r.choice(('fell','improved')), diff=diff, base=base, all=round(diff+base, 1),
-             ev=evidence(r, verdict, diff))
+             p=p, ev=ev)
     f |= {k.capitalize(): f[k].capitalize() for k in ('drug','cond','out','who')}
     say = lambda options: r.choice(options).format(**f)
     return dict(

@@ -274,7 +274,7 @@ def train_step(self:Trainer)->tuple: # (loss, gradient norm before clipping), bo
     self.step += 1
     return total,norm
 
-# %% ../nbs/05_train.ipynb #d06fb5d0
+# %% ../nbs/05_train.ipynb #1a002150
 MAY_CHANGE = {'max_steps','eval_every','eval_tokens','save_every','keep','log_every','device'}     # without making it another run
 
 @patch
@@ -301,7 +301,7 @@ def resume(self:Trainer)->bool: # Was there something to continue?
     state = load_checkpoint(path, model=self.model, optimizer=self.optimizer)
     self.step,self.skipped,self.wall_s = state['step'],state['skipped'],state['wall_s']
     if state['scaler']: self.scaler.load_state_dict(state['scaler'])
-    self.messages.append(f'continuing {self.out} from step {self.step:,}')
+    self.messages.append(f'continuing {self.out.name} from step {self.step:,}')
     return True
 
 # %% ../nbs/05_train.ipynb #807691fc
