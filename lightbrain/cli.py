@@ -233,9 +233,9 @@ def doctor(
     print(r)
     return int(len(r.problems)>0) if is_cli(doctor) else r
 
-# %% ../nbs/09_cli.ipynb #817063cf
-QUICKSTART = dict(preset='nano', dropout=0., max_steps=600, batch_size=16, lr=3e-3, warmup_steps=40, head_samples=1024,
-                  eval_every=150, eval_tokens=8192, save_every=150, log_every=10)
+# %% ../nbs/09_cli.ipynb #4c8cf1b9
+QUICKSTART = dict(preset='nano', dropout=0., max_steps=800, batch_size=16, lr=3e-3, warmup_steps=40, head_samples=1024,
+                  eval_every=200, eval_tokens=8192, save_every=200)      # the same as configs/nano.yaml
 
 def show_samples(model, data, n=3):
     "Continue `n` held-out texts, and print the truth beside each"
@@ -265,7 +265,7 @@ def show_samples(model, data, n=3):
 def quickstart(
     source:str='synthetic', # The embedded corpus, or anything lightbrain-prepare reads
     out:str=None, # Folder of the run; runs/quickstart, with the source's name for other sources
-    max_steps:int=600, # Optimizer steps; 600 take about three minutes on two CPU cores
+    max_steps:int=800, # Optimizer steps; the default takes a few minutes on two CPU cores
     seed:int=42, # Fixes weights and batches
     device:str='auto', # auto, cpu, cuda or mps
 ):

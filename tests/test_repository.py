@@ -41,6 +41,21 @@ def test_configs(path):
     assert cfg.preset==path.stem
     assert path.read_text().startswith('#')
 
+def test_quickstart_is_the_nano_config():
+    from lightbrain.cli import QUICKSTART
+    assert TrainConfig.from_dict(QUICKSTART)==TrainConfig.from_yaml(ROOT/'configs'/'nano.yaml')
+
+def test_imports_have_cells_of_their_own():
+    "The docs build runs every cell that imports something, so such a cell must not need the others"
+    import ast
+    for p in NOTEBOOKS:
+        for c in json.loads(p.read_text(encoding='utf-8'))['cells']:
+            src = ''.join(c['source'])
+            if c['cell_type']!='code' or re.search(r'^#\|\s*exports?', src, re.M) or '%pip' in src: continue
+            body = ast.parse(src).body
+            if any(isinstance(o, (ast.Import, ast.ImportFrom)) for n in body for o in ast.walk(n)):
+                assert all(isinstance(o, (ast.Import, ast.ImportFrom, ast.Try)) for o in body), f'{p.name}: {src[:80]}'
+
 def test_quarto_has_one_source():
     assert '../_quarto.yml' in yaml.safe_load((ROOT/'nbs'/'_quarto.yml').read_text())['metadata-files']
     assert yaml.safe_load((ROOT/'_quarto.yml').read_text())['project']['type']=='website'
