@@ -59,7 +59,7 @@ def pick_dtype(
         return torch.bfloat16 if any(has) else torch.float32
     return torch.float32
 
-# %% ../nbs/00_core.ipynb #227edc85
+# %% ../nbs/00_core.ipynb #85d0c8b6
 SCALES = 'ci','laptop','full'
 
 def at_scale(
@@ -69,7 +69,7 @@ def at_scale(
 ): # One of the three
     "Pick a size by `LIGHTBRAIN_SCALE`, or by what this machine has when that is not set"
     scale = os.environ.get('LIGHTBRAIN_SCALE')
-    if not scale: scale = 'laptop' if pick_device().type=='cpu' else 'full'
+    if not scale: scale = 'ci' if os.environ.get('IN_TEST') else 'laptop' if pick_device().type=='cpu' else 'full'     # nbdev-test sets IN_TEST
     if scale not in SCALES: raise ValueError(f"LIGHTBRAIN_SCALE='{scale}' is not a scale; use one of {', '.join(SCALES)}")
     if laptop is None: laptop = ci
     return dict(ci=ci, laptop=laptop, full=laptop if full is None else full)[scale]
