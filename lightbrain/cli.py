@@ -36,7 +36,7 @@ def command(
     cmd = call_parse(g)
     return cmd
 
-# %% ../nbs/09_cli.ipynb #36aa1644
+# %% ../nbs/09_cli.ipynb #ba50e6eb
 def slug(
     source:str, # A source, as `load_documents` takes it
 )->str: # Letters, digits, dots and hyphens
@@ -53,12 +53,15 @@ def prepare(
     from lightbrain.data import prepare
     out = out or f'data/processed/{slug(source)}'
     m = prepare(source, out, validation=validation)
-    for name,s in m['splits'].items(): print(f"{name:10} {s['documents']:>9,} documents  {s['tokens']:>12,} tokens  {s['bytes']/s['tokens']:.2f} bytes per token")
-    print(f"kept {m['kept']:,}, dropped {sum(m['dropped'].values()):,}" + ''.join(f'; {n:,} x {why}' for why,n in m['dropped'].items()))
+    for name,s in m['splits'].items():
+        print(f"{name:10} {s['documents']:>9,} documents  {s['tokens']:>12,} tokens  {s['bytes']/s['tokens']:.2f} "
+            f"bytes per token")
+    reasons = ''.join(f'; {n:,} x {why}' for why,n in m['dropped'].items())
+    print(f"kept {m['kept']:,}, dropped {sum(m['dropped'].values()):,}{reasons}")
     print(f"-> {out}   next: lightbrain-train --data {out} --out runs/{slug(source)}")
     return m
 
-# %% ../nbs/09_cli.ipynb #27f83185
+# %% ../nbs/09_cli.ipynb #9e6d2583
 @command
 def train(
     data:str=None, # Folder made by lightbrain-prepare
@@ -99,11 +102,12 @@ def train(
     from lightbrain.train import TrainConfig, Trainer
     cfg = TrainConfig.from_yaml(config, **flags) if config else TrainConfig.from_dict(flags)
     t = Trainer(cfg, data, out).fit()
-    print(f'step {t.step:,}, validation loss {t.last_val:.3f}' if t.last_val is not None else f'step {t.step:,}: this run was already complete')
+    done = 'this run was already complete' if t.last_val is None else f'validation loss {t.last_val:.3f}'
+    print(f'step {t.step:,}: {done}')
     print(f'-> {out}/model   next: lightbrain-evaluate --model {out}/model --data {data}')
     return t
 
-# %% ../nbs/09_cli.ipynb #f1216f9e
+# %% ../nbs/09_cli.ipynb #a9ba8c40
 N_COUNT = 3_000_000   # tokens the n-gram models may count: enough to be fair, small enough for a laptop
 
 def evaluation(
@@ -122,13 +126,15 @@ def evaluation(
         tokens = ds['validation'].tokens[:max_tokens+1]
         score = perplexity(model, tokens)
         bpb = bits_per_byte(score.loss, bytes_per_token(tokens[1:], enc))
-        out |= dict(loss=score.loss, perplexity=score.perplexity, loss_se=score.se, tokens=score.tokens, bits_per_byte=bpb)
+        out |= dict(loss=score.loss, perplexity=score.perplexity, loss_se=score.se, tokens=score.tokens,
+            bits_per_byte=bpb)
         out |= ngram_losses(ds['train'].tokens[:N_COUNT], tokens, model.config.vocab_size)
         out['ngram_tokens'] = min(N_COUNT, len(ds['train']))
         questions = Path(data)/'questions.jsonl'
         if not questions.exists(): return out
     qa = pubmedqa(model, load_records(questions), enc)
-    return out | dict(questions=qa.n, accuracy=qa.accuracy, accuracy_95=list(qa.interval), macro_f1=qa.macro_f1, majority=qa.majority,
+    return out | dict(questions=qa.n, accuracy=qa.accuracy, accuracy_95=list(qa.interval), macro_f1=qa.macro_f1,
+        majority=qa.majority,
         majority_accuracy=qa.majority_accuracy, majority_f1=qa.majority_f1, prompts_cut=qa.truncated, questions_skipped=qa.skipped)
 
 def report(
@@ -137,14 +143,17 @@ def report(
     "The measurements as a table for people"
     out = []
     if 'loss' in r:
-        out += [f"validation loss  {r['loss']:.3f} nats per token   perplexity {r['perplexity']:.1f}   {r['bits_per_byte']:.3f} bits per byte   ({r['tokens']:,} tokens)"]
+        out += [f"validation loss  {r['loss']:.3f} nats per token   perplexity {r['perplexity']:.1f}   "
+            f"{r['bits_per_byte']:.3f} bits per byte   ({r['tokens']:,} tokens)"]
         out += [f"  {k:8}       {r[k]:.3f}   {'(counted on ' + format(r['ngram_tokens'], ',') + ' training tokens)' if k=='trigram' else ''}".rstrip() for k in ('trigram','bigram','unigram')]
     if 'accuracy' in r:
         lo,hi = r['accuracy_95']
-        out += [f"questions        {r['accuracy']:.1%} right (95% interval {lo:.1%} to {hi:.1%}), macro-F1 {r['macro_f1']:.1%}   ({r['questions']:,} held-out questions)",
+        out += [f"questions        {r['accuracy']:.1%} right (95% interval {lo:.1%} to {hi:.1%}), macro-F1 "
+            f"{r['macro_f1']:.1%}   ({r['questions']:,} held-out questions)",
                 f"  always \"{r['majority']}\"   {r['majority_accuracy']:.1%} right, macro-F1 {r['majority_f1']:.1%}"]
         cut,skipped = r['prompts_cut'],r['questions_skipped']
-        if cut or skipped: out += [f"  {cut:,} prompts were longer than the context and lost their beginning; {skipped:,} records had no answer and were skipped"]
+        if cut or skipped: out += [f"  {cut:,} prompts were longer than the context and lost their beginning; "
+            f"{skipped:,} records had no answer and were skipped"]
     return '\n'.join(out)
 
 def load_model(
@@ -168,7 +177,8 @@ def evaluate(
     device:str='auto', # auto, cpu, cuda or mps
 ):
     "Measure a model on text and questions it has not seen, beside simple baselines"
-    if not data: raise ValueError("which data? Add --data DIR (made by lightbrain-prepare) or a PubMedQA .json or .jsonl file")
+    if not data:
+        raise ValueError("which data? Add --data DIR (made by lightbrain-prepare) or a PubMedQA .json or .jsonl file")
     r = evaluation(load_model(model, device), data, max_tokens)
     print(report(r))
     if out:
@@ -233,7 +243,7 @@ def doctor(
     print(r)
     return int(len(r.problems)>0) if is_cli(doctor) else r
 
-# %% ../nbs/09_cli.ipynb #4c8cf1b9
+# %% ../nbs/09_cli.ipynb #76cd1a0f
 QUICKSTART = dict(preset='nano', dropout=0., max_steps=800, batch_size=16, lr=3e-3, warmup_steps=40, head_samples=1024,
                   eval_every=200, eval_tokens=8192, save_every=200)      # the same as configs/nano.yaml
 
@@ -250,8 +260,11 @@ def show_samples(model, data, n=3):
     invented = ' (synthetic: the drug and the condition do not exist)' if all(o['source']=='synthetic' for o in ds.manifest['origin']) else ''
     if (Path(data)/'questions.jsonl').exists():
         records = load_records(Path(data)/'questions.jsonl')[:n]
-        cases = [(enc.encode_ordinary(render_record(o, answer=False)), f" {o['final_decision']}. {o.get('long_answer') or ''}") for o in records]
-    else: cases = [(ds.tokens[i*T:i*T+T//2].tolist(), enc.decode(ds.tokens[i*T+T//2:i*T+T].tolist())) for i in range(n) if i*T+T<=len(ds)]
+        cases = [(enc.encode_ordinary(render_record(o, answer=False)),
+            f" {o['final_decision']}. {o.get('long_answer') or ''}") for o in records]
+    else:
+        windows = [ds.tokens[i*T:i*T+T].tolist() for i in range(n) if i*T+T<=len(ds)]
+        cases = [(w[:T//2], enc.decode(w[T//2:])) for w in windows]
     texts = []
     for i,(ids,truth) in enumerate(cases, 1):
         ids = ids[-(T-8):]                        # a long prompt keeps its end, where the question stands
@@ -265,7 +278,7 @@ def show_samples(model, data, n=3):
 def quickstart(
     source:str='synthetic', # The embedded corpus, or anything lightbrain-prepare reads
     out:str=None, # Folder of the run; runs/quickstart, with the source's name for other sources
-    max_steps:int=800, # Optimizer steps; the default takes a few minutes on two CPU cores
+    max_steps:int=None, # Optimizer steps; 800 if not given, fewer for a small source: four passes over it
     seed:int=42, # Fixes weights and batches
     device:str='auto', # auto, cpu, cuda or mps
 ):
@@ -275,10 +288,14 @@ def quickstart(
     from lightbrain.train import TrainConfig, Trainer, plot_run
     start,name = time.perf_counter(),'quickstart' + ('' if source=='synthetic' else f'-{slug(source)}')
     run,data = Path(out or f'runs/{name}'),Path('data/processed')/name
-    cfg = TrainConfig.from_dict(QUICKSTART | dict(max_steps=max_steps, seed=seed, device=device))
     print(f'1/5 prepare {source} -> {data}')
     m = prepare_data(source, data)
-    print(f"    {m['kept']:,} documents, {sum(s['tokens'] for s in m['splits'].values()):,} tokens; dropped {sum(m['dropped'].values())} {m['dropped'] or ''}")
+    print(f"    {m['kept']:,} documents, {sum(s['tokens'] for s in m['splits'].values()):,} tokens; dropped "
+        f"{sum(m['dropped'].values())} {m['dropped'] or ''}")
+    if max_steps is None:     # more than about four passes over a small text, and a model learns it by heart
+        per_step = QUICKSTART['batch_size']*128
+        max_steps = min(QUICKSTART['max_steps'], max(100, 4*m['splits']['train']['tokens']//per_step))
+    cfg = TrainConfig.from_dict(QUICKSTART | dict(max_steps=max_steps, seed=seed, device=device))
     print(f'2/5 train nano for {max_steps:,} steps -> {run}')
     t = Trainer(cfg, data, run).fit()
     print('3/5 evaluate on held-out text')
@@ -289,8 +306,11 @@ def quickstart(
     paths = plot_run(run)
     print('5/5 sample')
     show_samples(t.model, data)
-    if 'trigram' in r: print(f"\nThe model {'beats' if r['loss']<r['trigram'] else 'does not beat'} the trigram: {r['loss']:.3f} against {r['trigram']:.3f} nats per token.")
-    print(f"plots: {', '.join(map(str, paths))}\nmodel: {run/'model'}   scores: {run/'evaluation.json'}\n{time.perf_counter()-start:.0f} s in all")
+    if 'trigram' in r:
+        print(f"\nThe model {'beats' if r['loss']<r['trigram'] else 'does not beat'} the trigram: {r['loss']:.3f} "
+            f"against {r['trigram']:.3f} nats per token.")
+    print(f"plots: {', '.join(map(str, paths))}\nmodel: {run/'model'}   scores: "
+        f"{run/'evaluation.json'}\n{time.perf_counter()-start:.0f} s in all")
     print(f'next:  lightbrain-generate --model {run}/model --input "Abstract: "')
     print(DISCLAIMER)
     return r

@@ -16,19 +16,20 @@ from importlib.util import find_spec
 from pathlib import Path
 import numpy as np
 
-# %% ../nbs/00_core.ipynb #75ce0145
+# %% ../nbs/00_core.ipynb #02d8421b
 def seed_all(
     seed:int=42, # Any integer from 0 to 2**32-1
 )->'torch.Generator': # A fresh CPU generator with the same seed, for code that takes one
     "Seed Python, NumPy and torch (every device) in one call"
     import torch   # here, not above: `lightbrain-... --help` must answer without loading torch
-    if not 0<=seed<2**32: raise ValueError(f"seed={seed} is outside 0..{2**32-1}, the range NumPy accepts; try seed={seed%2**32}")
+    if not 0<=seed<2**32:
+        raise ValueError(f"seed={seed} is outside 0..{2**32-1}, the range NumPy accepts; try seed={seed%2**32}")
     random.seed(seed)
     np.random.seed(seed)
     torch.manual_seed(seed)
     return torch.Generator().manual_seed(seed)
 
-# %% ../nbs/00_core.ipynb #e3086aa3
+# %% ../nbs/00_core.ipynb #9b78ac70
 def pick_device(
     name:str='auto', # 'auto', 'cpu', 'cuda', 'cuda:1', 'mps', or a `torch.device`
 )->'torch.device': # The device to use
@@ -42,7 +43,8 @@ def pick_device(
     if device is None or device.type not in have:
         raise ValueError(f"device '{name}' is not on this machine; it has {', '.join(have)}. Use one of them or 'auto'")
     if device.type=='cuda' and device.index is not None and device.index>=torch.cuda.device_count():
-        raise ValueError(f"device '{name}' asks for GPU number {device.index}, this machine counts {torch.cuda.device_count()}; use 'cuda:0'")
+        raise ValueError(f"device '{name}' asks for GPU number {device.index}, this machine counts "
+            f"{torch.cuda.device_count()}; use 'cuda:0'")
     return device
 
 # %% ../nbs/00_core.ipynb #d00eaeb7
@@ -59,7 +61,7 @@ def pick_dtype(
         return torch.bfloat16 if any(has) else torch.float32
     return torch.float32
 
-# %% ../nbs/00_core.ipynb #85d0c8b6
+# %% ../nbs/00_core.ipynb #9f621246
 SCALES = 'ci','laptop','full'
 
 def at_scale(
@@ -70,7 +72,8 @@ def at_scale(
     "Pick a size by `LIGHTBRAIN_SCALE`, or by what this machine has when that is not set"
     scale = os.environ.get('LIGHTBRAIN_SCALE')
     if not scale: scale = 'ci' if os.environ.get('IN_TEST') else 'laptop' if pick_device().type=='cpu' else 'full'     # nbdev-test sets IN_TEST
-    if scale not in SCALES: raise ValueError(f"LIGHTBRAIN_SCALE='{scale}' is not a scale; use one of {', '.join(SCALES)}")
+    if scale not in SCALES:
+        raise ValueError(f"LIGHTBRAIN_SCALE='{scale}' is not a scale; use one of {', '.join(SCALES)}")
     if laptop is None: laptop = ci
     return dict(ci=ci, laptop=laptop, full=laptop if full is None else full)[scale]
 
@@ -83,7 +86,7 @@ class Verdict:
     def __bool__(self): return self.ok
     def __repr__(self): return ('Right: ' if self.ok else 'Not yet: ')+self.why
 
-# %% ../nbs/00_core.ipynb #1ce1455f
+# %% ../nbs/00_core.ipynb #bf22ab1d
 def differs(
     got, # The answer
     want, # The reference
@@ -104,7 +107,8 @@ def differs(
         if got.keys()!=want.keys(): return f'keys {sorted(map(str, got))}, expected {sorted(map(str, want))}'
         got,want = list(got.values()),[want[k] for k in got]
     if isinstance(want, (list,tuple)):
-        if not isinstance(got, (list,tuple)) or len(got)!=len(want): return f'got {got!r:.80}, expected {len(want)} items'
+        if not isinstance(got, (list,tuple)) or len(got)!=len(want):
+            return f'got {got!r:.80}, expected {len(want)} items'
         return next((f'item {i}: {d}' for i,(g,w) in enumerate(zip(got,want)) if (d:=differs(g, w, eps))), None)
     return None if got==want else f'got {got!r:.80}, expected {want!r:.80}'
 
@@ -228,8 +232,9 @@ class Report:
         fixes = [f'Fix: {p}' for p in self.problems] or ['No problems found.']
         return '\n'.join([f'{n:{w}}  {v}' for n,v in self.rows] + fixes)
 
-# %% ../nbs/00_core.ipynb #7304be73
-EXTRAS = dict(datasets='read PubMedQA from the hub', matplotlib='draw plots', tensorboard='write TensorBoard logs', ipywidgets='move sliders')
+# %% ../nbs/00_core.ipynb #99a70231
+EXTRAS = dict(datasets='read PubMedQA from the hub', matplotlib='draw plots', tensorboard='write TensorBoard logs',
+    ipywidgets='move sliders')
 
 def doctor(
     device='auto', # Anything `pick_device` takes
@@ -248,11 +253,13 @@ def doctor(
         r.add('device', f'{p.name}, {p.total_memory/2**30:.0f} GiB, compute capability {p.major}.{p.minor}')
     else: r.add('device', f'{dev.type}, {torch.get_num_threads()} threads')
     if dev.type=='cpu' and shutil.which('nvidia-smi'):
-        r.problems.append('an NVIDIA driver is here but this torch cannot use it; install a CUDA build of torch, see README')
+        r.problems.append('an NVIDIA driver is here but this torch cannot use it; install a CUDA build of torch, '
+            'see README')
     r.add('number format', str(pick_dtype(dev)).removeprefix('torch.'))
     r.add('scale', at_scale(*SCALES))
     free = shutil.disk_usage(folder).free/2**30
-    r.add('free disk', f'{free:.0f} GiB', f'only {free:.1f} GiB free here; a tiny run needs about 2' if free<2 else None)
+    full = f'only {free:.1f} GiB free here; a tiny run needs about 2'
+    r.add('free disk', f'{free:.0f} GiB', full if free<2 else None)
     for o,why in EXTRAS.items():
         have = find_spec(o) is not None
         r.add(o, 'installed' if have else 'missing', None if have else f'pip install {o}   # to {why}')

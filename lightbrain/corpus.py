@@ -31,19 +31,20 @@ def interval(
     half = NormalDist().inv_cdf(0.975)*diff/z
     return diff-half, diff+half
 
-# %% ../nbs/00a_corpus.ipynb #6d1c7f2f
+# %% ../nbs/00a_corpus.ipynb #6e1c04b6
 ONSETS = 'zor vel brax tym quel nar dov fis gol jur kel mav pry sul tev ulv wex yar zil crov'.split()
 MIDDLES = 'a e i o u an el ir on ub'.split()
 ENDINGS = 'vexil quorin zantor thrix lumdex dorban ganeth plorn runda tivorn moxel'.split()
 STEMS = 'brolv sundr velm tarqu quist marnd dolv frenj grath hask jelm kordr lorv nusk plenq rask selv torv wendr yolb'.split()
 KINDS = 'fever neuropathy rash palsy colitis migraine anaemia arthritis insomnia dermatitis syndrome'.split()
-OUTCOMES = ('pain|fatigue|itching|swelling|stiffness|nausea|dizziness|breathlessness|cramps|tremor|joint pain|night sweats|'
+OUTCOMES = ('pain|fatigue|itching|swelling|stiffness|nausea|dizziness|breathlessness|cramps|tremor|joint pain|'
+            'night sweats|'
             'muscle weakness|headache|cough|thirst|back pain|restlessness').split('|')
 PEOPLE = 'adults|children|women|men|older adults|patients|adolescents|volunteers'.split('|')
 PLACES = 'two clinics|one hospital|six centres|a rural clinic|four hospitals|three wards'.split('|')
 CONTROLS = 'placebo|usual care|no treatment|dummy pills'.split('|')
 
-# %% ../nbs/00a_corpus.ipynb #75ac2fec
+# %% ../nbs/00a_corpus.ipynb #bf9073f4
 BACKGROUND = [
     '{Cond} often causes {out}.', '{Out} is common in {cond}.', 'Few options exist for {out} in {cond}.',
     'Little is known about {drug} in {cond}.', '{Cond} has no settled treatment.', 'We asked if {drug} eases {out}.',
@@ -60,9 +61,12 @@ QUESTIONS = [
     'Does {drug} reduce {out} in {cond}?', 'Is {drug} effective for {out} in {cond}?', 'Does {drug} help {who} with {cond}?',
     'Can {drug} relieve {out} in {cond}?', 'Is {out} in {cond} improved by {drug}?', 'Is {drug} better than {ctl} for {out}?']
 ANSWERS = dict(
-    yes=['With {p}, {drug} reduced {out}.', 'With {p}, {drug} was better than {ctl}.', 'With {p}, {who} had less {out} on {drug}.'],
-    no=['With {p}, {drug} did not reduce {out}.', 'With {p}, {drug} was no better than {ctl}.', 'With {p}, {who} gained nothing from {drug}.'],
-    maybe=['With {p}, {drug} may reduce {out}.', 'With {p}, a benefit of {drug} is possible.', 'With {p}, the effect on {out} is uncertain.'])
+    yes=['With {p}, {drug} reduced {out}.', 'With {p}, {drug} was better than {ctl}.',
+        'With {p}, {who} had less {out} on {drug}.'],
+    no=['With {p}, {drug} did not reduce {out}.', 'With {p}, {drug} was no better than {ctl}.',
+        'With {p}, {who} gained nothing from {drug}.'],
+    maybe=['With {p}, {drug} may reduce {out}.', 'With {p}, a benefit of {drug} is possible.',
+        'With {p}, the effect on {out} is uncertain.'])
 
 # %% ../nbs/00a_corpus.ipynb #070beca3
 def evidence(
@@ -78,7 +82,7 @@ def evidence(
     lo,hi = interval(diff, p)
     return said,f'95% CI {lo:.1f} to {hi:.1f}, {said}'
 
-# %% ../nbs/00a_corpus.ipynb #ffcd46e7
+# %% ../nbs/00a_corpus.ipynb #a54562a3
 VERDICTS = dict(yes=276, no=169, maybe=55)   # how PubMedQA's official test half is divided
 FIRST_PUBID = 900_000_000                    # far above any real PubMed number, so nobody looks one up
 
@@ -91,7 +95,8 @@ def synthetic_record(
     verdict = r.choices(list(VERDICTS), VERDICTS.values())[0]
     diff,base = round(r.uniform(1, 9), 1),round(r.uniform(0.5, 9), 1)
     p,ev = evidence(r, verdict, diff)
-    f = dict(drug=r.choice(ONSETS)+r.choice(MIDDLES)+r.choice(ENDINGS), cond=r.choice(STEMS)+r.choice(('ic','al','oid'))+' '+r.choice(KINDS),
+    f = dict(drug=r.choice(ONSETS)+r.choice(MIDDLES)+r.choice(ENDINGS),
+        cond=r.choice(STEMS)+r.choice(('ic','al','oid'))+' '+r.choice(KINDS),
              out=r.choice(OUTCOMES), who=r.choice(PEOPLE), ctl=r.choice(CONTROLS), place=r.choice(PLACES), n=r.randrange(40, 400, 2),
              wk=r.randint(2, 52), fell=r.choice(('fell','improved')), diff=diff, base=base, all=round(diff+base, 1),
              p=p, ev=ev)
@@ -111,7 +116,7 @@ def synthetic_records(
     if n<1: raise ValueError(f"n={n} records is not a corpus; ask for at least 1")
     return [synthetic_record(i, seed) for i in range(n)]
 
-# %% ../nbs/00a_corpus.ipynb #88bf82da
+# %% ../nbs/00a_corpus.ipynb #df2f0a7d
 def render_record(
     record:dict, # A record with `question`, `context`, and (for the answer) `final_decision` and/or `long_answer`
     answer:bool=True, # False stops after 'Answer:', which makes a prompt
@@ -119,7 +124,8 @@ def render_record(
     "Lay a PubMedQA record out as text"
     try: text = f"Abstract: {' '.join(record['context']['contexts'])}\nQuestion: {record['question']}\nAnswer:"
     except (KeyError, TypeError) as e:
-        raise ValueError(f"not a PubMedQA record ({type(e).__name__}: {e}); it needs 'question' and 'context' with 'contexts'") from None
+        raise ValueError(f"not a PubMedQA record ({type(e).__name__}: {e}); it needs 'question' and 'context' with "
+            f"'contexts'") from None
     if not answer: return text
     verdict,why = record.get('final_decision'),record.get('long_answer')
     said = ' '.join(o for o in (f'{verdict}.' if verdict else '', why or '') if o)

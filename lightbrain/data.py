@@ -20,7 +20,7 @@ from .core import atomic_dir, file_sha256, progress_bar
 from .sources import Document, load_documents
 from .tokenizer import gpt2_tokenizer
 
-# %% ../nbs/02_data.ipynb #d41f154e
+# %% ../nbs/02_data.ipynb #e42dd5c7
 def to_uint16(
     ids, # Token ids, each from 0 to 65,535
 )->np.ndarray: # Little-endian uint16, the same on every machine
@@ -28,10 +28,11 @@ def to_uint16(
     ids = np.asarray(ids, dtype=np.int64)
     if ids.size and not (0<=ids.min() and ids.max()<2**16):
         bad = ids[(ids<0) | (ids>=2**16)][0]
-        raise ValueError(f"token id {bad} does not fit into 16 bits (0..65535); use a tokenizer with at most 65,536 tokens, such as gpt2_tokenizer()")
+        raise ValueError(f"token id {bad} does not fit into 16 bits (0..65535); use a tokenizer with at most 65,536 "
+            f"tokens, such as gpt2_tokenizer()")
     return ids.astype('<u2')
 
-# %% ../nbs/02_data.ipynb #8a1891ce
+# %% ../nbs/02_data.ipynb #63d9fa41
 SPLITS = 'train','validation'
 
 def split_of(
@@ -39,7 +40,9 @@ def split_of(
     validation:float=0.1, # Share of documents to hold out, above 0 and below 1
 )->str: # 'train' or 'validation'
     "Which side a document is on, eq. 2.1: a function of its id alone"
-    if not 0<validation<1: raise ValueError(f"validation={validation} is no share of the documents; use a value between 0 and 1, such as 0.1")
+    if not 0<validation<1:
+        raise ValueError(f"validation={validation} is no share of the documents; use a value between 0 and 1, such "
+            f"as 0.1")
     h = int.from_bytes(hashlib.sha256(id.encode()).digest()[:8], 'big')/2**64
     return 'validation' if h<validation else 'train'
 
@@ -53,15 +56,17 @@ def split_documents(
     for d in documents: sides[split_of(d.id, validation)].append(d)
     return tuple(sides.values())
 
-# %% ../nbs/02_data.ipynb #aa5c61d9
+# %% ../nbs/02_data.ipynb #007a85ea
 def tokenizer_info(
     tokenizer, # `gpt2_tokenizer()` or a `BPETokenizer`
 )->dict: # name, n_vocab, eot_token and the sha256 over all tokens' bytes
     "What identifies a tokenizer in a manifest"
-    vocab = getattr(tokenizer, 'vocab', None) or {i: tokenizer.decode_single_token_bytes(i) for i in range(tokenizer.n_vocab)}
+    vocab = getattr(tokenizer, 'vocab', None)
+    if vocab is None: vocab = {i: tokenizer.decode_single_token_bytes(i) for i in range(tokenizer.n_vocab)}
     h = hashlib.sha256()
     for i,b in sorted(vocab.items()): h.update(f'{i}:{b.hex()}\n'.encode())
-    return dict(name=getattr(tokenizer, 'name', 'bpe'), n_vocab=tokenizer.n_vocab, eot_token=tokenizer.eot_token, sha256=h.hexdigest())
+    return dict(name=getattr(tokenizer, 'name', 'bpe'), n_vocab=tokenizer.n_vocab, eot_token=tokenizer.eot_token,
+        sha256=h.hexdigest())
 
 # %% ../nbs/02_data.ipynb #f365d985
 class _Tape:
@@ -96,7 +101,7 @@ def _write_splits(docs, tmp, enc, validation, progress):
     if not n_questions: (tmp/'questions.jsonl').unlink()
     return tapes,origin,n_questions
 
-# %% ../nbs/02_data.ipynb #8b0c88ae
+# %% ../nbs/02_data.ipynb #7485a67f
 def prepare(
     source, # Anything `load_documents` takes
     out_dir, # Folder for the result; an older prepared set there is replaced when the new one is complete
@@ -111,7 +116,9 @@ def prepare(
         dropped = f' ({sum(docs.dropped.values()):,} dropped: {dict(docs.dropped)})' if docs.dropped else ''
         if not docs.kept: raise ValueError(f"'{docs.name}' gave no document with text{dropped}; nothing was written")
         for s,t in tapes.items():
-            if not t.documents: raise ValueError(f"'{docs.name}' has {docs.kept} document(s), none of which fell into {s}{dropped}; add documents or change the validation share {validation}")
+            if not t.documents:
+                raise ValueError(f"'{docs.name}' has {docs.kept} document(s), none of which fell into {s}{dropped}; "
+                    f"add documents or change the validation share {validation}")
         manifest = dict(
             format='lightbrain-tokens-1', lightbrain=__version__, dtype='uint16', tokenizer=tokenizer_info(enc),
             source=docs.name, origin=[dict(source=s, license=l, documents=n) for (s,l),n in sorted(origin.items())],
@@ -120,7 +127,7 @@ def prepare(
         (tmp/'manifest.json').write_text(json.dumps(manifest, indent=2, ensure_ascii=False)+'\n', encoding='utf-8')
     return manifest
 
-# %% ../nbs/02_data.ipynb #f9e24401
+# %% ../nbs/02_data.ipynb #cf529fd8
 def get_batch(
     tokens, # The tape: N token ids, a (memory-mapped) array
     batch_size:int, # B windows
@@ -130,24 +137,30 @@ def get_batch(
 )->tuple: # (x, y), each int64 (B,T); `y` is `x` one token later
     "Cut `batch_size` random windows from the tape, every start equally likely"
     n = len(tokens)-block_size
-    if batch_size<1 or block_size<1: raise ValueError(f"batch_size={batch_size} and block_size={block_size} must both be at least 1")
-    if n<1: raise ValueError(f"{len(tokens):,} tokens are fewer than one window of {block_size:,}+1; add text or lower block_size to {max(1, len(tokens)-1)}")
+    if batch_size<1 or block_size<1:
+        raise ValueError(f"batch_size={batch_size} and block_size={block_size} must both be at least 1")
+    if n<1:
+        raise ValueError(f"{len(tokens):,} tokens are fewer than one window of {block_size:,}+1; add text or lower "
+            f"block_size to {max(1, len(tokens)-1)}")
     starts = torch.randint(n, (batch_size,), generator=generator).numpy()
     windows = np.lib.stride_tricks.sliding_window_view(np.asarray(tokens), block_size+1)[starts]     # (B,T+1), a copy
     w = torch.from_numpy(windows.astype(np.int64)).to(device)
     return w[:,:-1],w[:,1:]
 
-# %% ../nbs/02_data.ipynb #4d43ee89
+# %% ../nbs/02_data.ipynb #e14b1987
 def load_manifest(
     folder, # A folder made by `prepare`
 )->dict: # Its manifest
     "Read a prepared set's manifest; `ValueError` if the folder is not one"
     path = Path(folder)/'manifest.json'
-    if not path.exists(): raise ValueError(f"'{folder}' is not a prepared set (no manifest.json); make one with: lightbrain-prepare --source synthetic --out {folder}")
+    if not path.exists():
+        raise ValueError(f"'{folder}' is not a prepared set (no manifest.json); make one with: lightbrain-prepare "
+            f"--source synthetic --out {folder}")
     try: m = json.loads(path.read_text(encoding='utf-8'))
     except ValueError as e: raise ValueError(f"{path}: not readable ({e}); prepare the set again") from None
     if not isinstance(m, dict) or m.get('format')!='lightbrain-tokens-1' or m.get('dtype')!='uint16':
-        raise ValueError(f"{path}: unknown format; this version reads 'lightbrain-tokens-1' in uint16. Prepare the set again")
+        raise ValueError(f"{path}: unknown format; this version reads 'lightbrain-tokens-1' in uint16. Prepare the "
+            f"set again")
     return m
 
 class TokenDataset:
@@ -162,9 +175,12 @@ class TokenDataset:
         self.info = self.manifest['splits'][split]
         if not self.path.exists(): raise ValueError(f"{self.path} is missing; prepare the set again")
         size = self.path.stat().st_size
-        if size!=self.info['size']: raise ValueError(f"{self.path} has {size:,} bytes, its manifest says {self.info['size']:,}; copy it again or prepare the set again")
+        if size!=self.info['size']:
+            raise ValueError(f"{self.path} has {size:,} bytes, its manifest says {self.info['size']:,}; copy it "
+                f"again or prepare the set again")
         if verify and file_sha256(self.path)!=self.info['sha256']:
-            raise ValueError(f"{self.path} does not match the sha256 in its manifest; it was changed or damaged: prepare the set again")
+            raise ValueError(f"{self.path} does not match the sha256 in its manifest; it was changed or damaged: "
+                f"prepare the set again")
         self.tokens = np.memmap(self.path, dtype='<u2', mode='r')
     def __len__(self): return len(self.tokens)
     @property

@@ -42,7 +42,7 @@ class Documents:
             yield o
     def __repr__(self): return f'{self.name}: kept {self.kept:,}, dropped {dict(self.dropped)}'
 
-# %% ../nbs/01a_sources.ipynb #4c9a13eb
+# %% ../nbs/01a_sources.ipynb #c3155189
 def read_json_lines(
     path:Path, # .jsonl or .jsonl.gz
 )->Iterator[tuple]: # (line number from 1, object); blank lines are skipped
@@ -53,13 +53,16 @@ def read_json_lines(
             for n,line in enumerate(f, 1):
                 if not line.strip(): continue
                 try: o = json.loads(line)
-                except (json.JSONDecodeError, RecursionError) as e: raise ValueError(f'{path}, line {n}: not JSON ({e}); each line must be one object') from None
-                if not isinstance(o, dict): raise ValueError(f'{path}, line {n}: a JSON {type(o).__name__}, but each line must be one object')
+                except (json.JSONDecodeError, RecursionError) as e:
+                    raise ValueError(f'{path}, line {n}: not JSON ({e}); each line must be one object') from None
+                if not isinstance(o, dict):
+                    raise ValueError(f'{path}, line {n}: a JSON {type(o).__name__}, but each line must be one object')
                 yield n,o
     except (UnicodeDecodeError, EOFError, gzip.BadGzipFile, gzip.zlib.error) as e:
-        raise ValueError(f'{path}, after line {n}: not readable as UTF-8 text{" in gzip" if path.suffix==".gz" else ""} ({e}); is it complete?') from None
+        kind = 'gzipped UTF-8' if path.suffix=='.gz' else 'UTF-8'
+        raise ValueError(f'{path}, after line {n}: not readable as {kind} text ({e}); is it complete?') from None
 
-# %% ../nbs/01a_sources.ipynb #11b01e63
+# %% ../nbs/01a_sources.ipynb #d1fae167
 AUTHORS = dict(QUESTION='question', LONG_ANSWER='long_answer', final_decision='final_decision')
 CONTEXT = dict(CONTEXTS='contexts', LABELS='labels', MESHES='meshes', reasoning_required_pred='reasoning_required_pred',
                reasoning_free_pred='reasoning_free_pred')
@@ -72,12 +75,13 @@ def pubmedqa_record(
     if 'QUESTION' in o:
         o = {new: o[old] for old,new in AUTHORS.items() if old in o} | {'context': {new: o[old] for old,new in CONTEXT.items() if old in o}}
     context = o.get('context')
-    if not isinstance(context, dict) or not isinstance(context.get('contexts'), (list,tuple)) or not isinstance(o.get('question'), str):
+    fits = isinstance(context, dict) and isinstance(context.get('contexts'), (list,tuple)) and isinstance(o.get('question'), str)
+    if not fits:
         raise ValueError("not a PubMedQA record: it needs a 'question' and a 'context' with a list of 'contexts'")
     fixed = {k: ''.join(v) if k.endswith('_pred') and isinstance(v, (list,tuple)) else v for k,v in context.items()}
     return {'pubid': int(o.get('pubid', pubid) or 0), **o, 'context': fixed}
 
-# %% ../nbs/01a_sources.ipynb #8f5cb93c
+# %% ../nbs/01a_sources.ipynb #53d067dc
 def record_document(
     record:dict, # From `pubmedqa_record`
     source:str='PubMedQA', # Named in the manifest
@@ -96,22 +100,26 @@ def json_line_document(
     if 'context' in o and 'question' in o: return record_document(pubmedqa_record(o, o.get('id', n)))
     if not isinstance(o.get('text'), str): return "no 'text' field"
     rest = {k:v for k,v in o.items() if k not in ('id','text','source','license')}
-    return Document(str(o.get('id') or f'{path.name}:{n}'), o['text'], str(o.get('source') or path.name), str(o.get('license') or 'unknown'), rest)
+    return Document(str(o.get('id') or f'{path.name}:{n}'), o['text'], str(o.get('source') or path.name),
+        str(o.get('license') or 'unknown'), rest)
 
-# %% ../nbs/01a_sources.ipynb #86d6cb7b
+# %% ../nbs/01a_sources.ipynb #8c857576
 N_SYNTHETIC = 20_000
 
 def _synthetic(source):
     n = source.partition(':')[2] or str(N_SYNTHETIC)
-    if not n.isdigit() or int(n)<1: raise ValueError(f"'{source}': the part after the colon must be a number of records, as in synthetic:5000")
+    if not n.isdigit() or int(n)<1:
+        raise ValueError(f"'{source}': the part after the colon must be a number of records, as in synthetic:5000")
     return lambda: (record_document(synthetic_record(i), 'synthetic') for i in range(int(n)))
 
 def _authors_json(path):
     def _walk():
         try: entries = json.loads(path.read_text(encoding='utf-8'))
-        except (ValueError, RecursionError) as e: raise ValueError(f'{path}: not a JSON file ({e}); is it complete?') from None
+        except (ValueError, RecursionError) as e:
+            raise ValueError(f'{path}: not a JSON file ({e}); is it complete?') from None
         if not isinstance(entries, dict) or not all(isinstance(o, dict) for o in entries.values()):
-            raise ValueError(f'{path}: expected one object keyed by PubMed id, as the authors of PubMedQA publish it; is it JSON lines? Then name it .jsonl')
+            raise ValueError(f'{path}: expected one object keyed by PubMed id, as the authors of PubMedQA publish '
+                f'it; is it JSON lines? Then name it .jsonl')
         for pmid,o in entries.items():
             try: yield record_document(pubmedqa_record(o, pmid))
             except ValueError as e: raise ValueError(f"{path}, entry '{pmid}': {e}") from None
@@ -132,15 +140,17 @@ def _texts(paths, root):
             yield Document(p.relative_to(root).as_posix(), text, root.name)
     return _walk
 
-# %% ../nbs/01a_sources.ipynb #765aa9e8
+# %% ../nbs/01a_sources.ipynb #b05dc04f
 def _hub(source):
     name,_,config = source.partition(':')
     if name=='bigbio/pubmed_qa':
-        raise ValueError("'bigbio/pubmed_qa' is a loading script, which datasets 4 and newer refuse to run; use 'qiaojin/PubMedQA:pqa_artificial', the same records as plain files")
+        raise ValueError("'bigbio/pubmed_qa' is a loading script, which datasets 4 and newer refuse to run; use "
+            "'qiaojin/PubMedQA:pqa_artificial', the same records as plain files")
     if name=='qiaojin/PubMedQA' and not config: config = 'pqa_labeled'
     def _walk():
         try: from datasets import load_dataset
-        except ImportError: raise ValueError(f"reading '{source}' from the hub needs one more package: pip install datasets") from None
+        except ImportError:
+            raise ValueError(f"reading '{source}' from the hub needs one more package: pip install datasets") from None
         try: rows = load_dataset(name, config or None, split='train', streaming=True)
         except Exception as e:
             raise ValueError(f"'{source}' is no file here, and the hub did not deliver it ({type(e).__name__}); "
@@ -159,23 +169,29 @@ def load_documents(
     if name.split(':')[0]=='synthetic': return Documents(name, _synthetic(name))
     if path.is_dir():
         files = sorted(path.rglob('*.txt'))
-        if not files: raise ValueError(f"folder '{path}' holds no .txt file; name a .json or .jsonl file instead, or another folder")
+        if not files:
+            raise ValueError(f"folder '{path}' holds no .txt file; name a .json or .jsonl file instead, or another "
+                f"folder")
         return Documents(shown, _texts(files, path))
     if path.exists():
         if not path.stat().st_size: raise ValueError(f"'{path}' is empty; was the download finished?")
         if path.suffix=='.json': return Documents(shown, _authors_json(path))
         if path.suffix=='.txt': return Documents(shown, _texts([path], path.parent))
         if path.name.endswith(('.jsonl','.jsonl.gz')): return Documents(shown, _json_lines(path))
-        raise ValueError(f"'{path}': cannot read a {path.suffix or 'nameless'} file; use .json (PubMedQA), .jsonl, .jsonl.gz, .txt or a folder of .txt")
+        raise ValueError(f"'{path}': cannot read a {path.suffix or 'nameless'} file; use .json (PubMedQA), .jsonl, "
+            f".jsonl.gz, .txt or a folder of .txt")
     if re.fullmatch(r'[\w-]+/[\w-]+(:[\w-]+)?', name): return Documents(name, _hub(name))
-    raise ValueError(f"no file or folder '{path}'; check the path, or use 'synthetic' or a hub name such as qiaojin/PubMedQA")
+    raise ValueError(f"no file or folder '{path}'; check the path, or use 'synthetic' or a hub name such as "
+        f"qiaojin/PubMedQA")
 
-# %% ../nbs/01a_sources.ipynb #441ef646
+# %% ../nbs/01a_sources.ipynb #9ac71ba9
 def load_records(
     source, # Anything `load_documents` takes
 )->list: # PubMedQA records in the Hugging Face shape
     "All PubMedQA records of a source; `ValueError` if it has none"
     docs = load_documents(source)
     records = [d.meta['record'] for d in docs if 'record' in d.meta]
-    if not records: raise ValueError(f"'{docs.name}' holds no question records ({docs.kept:,} plain documents); use PubMedQA's .json, its .jsonl, or synthetic")
+    if not records:
+        raise ValueError(f"'{docs.name}' holds no question records ({docs.kept:,} plain documents); use PubMedQA's "
+            f".json, its .jsonl, or synthetic")
     return records

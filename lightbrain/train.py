@@ -114,10 +114,13 @@ def check_config(
     "Refuse settings that cannot train anything"
     for o in 'max_steps batch_size grad_accum eval_every eval_tokens save_every keep log_every'.split():
         if getattr(cfg, o)<1: raise ValueError(f"{o}={getattr(cfg, o)} must be at least 1")
-    if cfg.head_samples<0: raise ValueError(f"head_samples={cfg.head_samples} must be 0 (the full softmax) or more, for example 1024")
+    if cfg.head_samples<0:
+        raise ValueError(f"head_samples={cfg.head_samples} must be 0 (the full softmax) or more, for example 1024")
     if not cfg.grad_clip>0: raise ValueError(f"grad_clip={cfg.grad_clip} must be above 0; 1.0 is usual")
-    if not (0<=cfg.beta1<1 and 0<=cfg.beta2<1): raise ValueError(f"beta1={cfg.beta1} and beta2={cfg.beta2} must be at least 0 and below 1")
-    if cfg.dtype not in ('auto', *DTYPES): raise ValueError(f"dtype='{cfg.dtype}' is unknown; use auto, {', '.join(DTYPES)}")
+    if not (0<=cfg.beta1<1 and 0<=cfg.beta2<1):
+        raise ValueError(f"beta1={cfg.beta1} and beta2={cfg.beta2} must be at least 0 and below 1")
+    if cfg.dtype not in ('auto', *DTYPES):
+        raise ValueError(f"dtype='{cfg.dtype}' is unknown; use auto, {', '.join(DTYPES)}")
     cfg.model_config()
     cfg.lr_at(0)
 
@@ -130,7 +133,8 @@ def from_dict(cls:TrainConfig,
     for k in settings:
         if k in known: continue
         near = get_close_matches(str(k), known, n=1)
-        raise ValueError(f"unknown config key '{k}'" + (f"; did you mean '{near[0]}'?" if near else f"; known keys: {', '.join(known)}"))
+        raise ValueError(f"unknown config key '{k}'" + (f"; did you mean '{near[0]}'?" if near else f"; known keys: "
+            f"{', '.join(known)}"))
     return cls(**{k:_cast(k, known[k].type, v) for k,v in settings.items()})
 
 @patch(cls_method=True)
@@ -140,10 +144,14 @@ def from_yaml(cls:TrainConfig,
 )->'TrainConfig':
     "Read a config file, then apply overrides"
     path = Path(path)
-    if not path.is_file(): raise ValueError(f"no config file '{path}'; the ones that come with LightBrain are in configs/: nano, tiny, tiny-512, base")
+    if not path.is_file():
+        raise ValueError(f"no config file '{path}'; the ones that come with LightBrain are in configs/: nano, tiny, "
+            f"tiny-512, base")
     try: settings = yaml.safe_load(path.read_text(encoding='utf-8')) or {}
-    except (yaml.YAMLError, UnicodeDecodeError) as e: raise ValueError(f"{path} is not YAML ({' '.join(str(e).split())})") from None
-    if not isinstance(settings, dict): raise ValueError(f"{path} must hold lines of 'key: value', such as 'preset: tiny'")
+    except (yaml.YAMLError, UnicodeDecodeError) as e:
+        raise ValueError(f"{path} is not YAML ({' '.join(str(e).split())})") from None
+    if not isinstance(settings, dict):
+        raise ValueError(f"{path} must hold lines of 'key: value', such as 'preset: tiny'")
     try: return cls.from_dict(settings | {k:v for k,v in overrides.items() if v is not None})
     except ValueError as e: raise ValueError(f"{path}: {e}") from None
 
@@ -160,7 +168,8 @@ def lr_at(self:TrainConfig,
 )->float: # Learning rate
     "The learning rate for the next update"
     # the first update is number 1: at 0 the schedule gives a learning rate of zero, a wasted batch
-    return schedule_at(update+1, self.lr, self.lr/10 if self.min_lr is None else self.min_lr, min(self.warmup_steps, self.max_steps), self.max_steps, self.schedule)
+    return schedule_at(update+1, self.lr, self.lr/10 if self.min_lr is None else self.min_lr,
+        min(self.warmup_steps, self.max_steps), self.max_steps, self.schedule)
 
 # %% ../nbs/05_train.ipynb #a8f32e46
 @torch.no_grad()
@@ -173,7 +182,9 @@ def validation_loss(
     "Mean cross-entropy over consecutive windows, full softmax, dropout off"
     T = model.config.block_size
     n = min((len(tokens)-1)//T, max(1, max_tokens//T))
-    if n<1: raise ValueError(f"the validation split has {len(tokens):,} tokens, fewer than one window of {T:,}+1; add text or lower block_size")
+    if n<1:
+        raise ValueError(f"the validation split has {len(tokens):,} tokens, fewer than one window of {T:,}+1; add "
+            f"text or lower block_size")
     window = torch.from_numpy(np.asarray(tokens[:n*T+1]).astype(np.int64))
     xs,ys = window[:-1].view(n, T),window[1:].view(n, T)
     was,device,total = model.training,next(model.parameters()).device,0.
@@ -221,17 +232,22 @@ class Trainer:
         self.dtype = pick_dtype(self.device) if config.dtype=='auto' else DTYPES[config.dtype]
         size = config.model_config()
         n_vocab = self.train.manifest['tokenizer']['n_vocab']
-        if n_vocab>size.vocab_size: raise ValueError(f"the data has {n_vocab:,} tokens in its vocabulary, the model only {size.vocab_size:,}; set vocab_size={n_vocab}")
+        if n_vocab>size.vocab_size:
+            raise ValueError(f"the data has {n_vocab:,} tokens in its vocabulary, the model only "
+                f"{size.vocab_size:,}; set vocab_size={n_vocab}")
         for d in (self.train, self.val):
             if len(d)<=size.block_size:
-                raise ValueError(f"the {d.split} split has {len(d):,} tokens, fewer than one window of {size.block_size:,}+1; add text, or lower block_size below {len(d)}")
+                raise ValueError(f"the {d.split} split has {len(d):,} tokens, fewer than one window of "
+                    f"{size.block_size:,}+1; add text, or lower block_size below {len(d)}")
         with torch.random.fork_rng():
             torch.manual_seed(config.seed)
             self.model = GPT(size).to(self.device)
         fused = self.device.type in ('cpu','cuda')
-        self.optimizer = torch.optim.AdamW(param_groups(self.model, config.weight_decay), lr=config.lr, betas=(config.beta1,config.beta2), fused=fused)
+        self.optimizer = torch.optim.AdamW(param_groups(self.model, config.weight_decay), lr=config.lr,
+            betas=(config.beta1,config.beta2), fused=fused)
         self.scaler = torch.amp.GradScaler(self.device.type, enabled=self.dtype==torch.float16)
-        self.head = SampledHead(self.train.tokens, size.vocab_size, config.head_samples) if config.head_samples else None
+        m = config.head_samples
+        self.head = SampledHead(self.train.tokens, size.vocab_size, m) if m else None
         self.step,self.skipped,self.wall_s,self.messages,self.wishes = 0,0,0.,[],[]
 
 # %% ../nbs/05_train.ipynb #0e9cc0cf
@@ -265,7 +281,8 @@ def train_step(self:Trainer)->tuple: # (loss, gradient norm before clipping), bo
     norm = nn.utils.clip_grad_norm_(self.model.parameters(), c.grad_clip)
     if not self.scaler.is_enabled() and not norm.isfinite():
         self.optimizer.zero_grad(set_to_none=True)
-        raise ValueError(f"the gradient at step {self.step} is {norm.item()} (loss {total.item()}); the last checkpoint is intact. Try a lower lr than {c.lr}, or dtype=float32")
+        raise ValueError(f"the gradient at step {self.step} is {norm.item()} (loss {total.item()}); the last "
+            f"checkpoint is intact. Try a lower lr than {c.lr}, or dtype=float32")
     before = self.scaler.get_scale()
     self.scaler.step(self.optimizer)
     self.scaler.update()
@@ -280,7 +297,8 @@ MAY_CHANGE = {'max_steps','eval_every','eval_tokens','save_every','keep','log_ev
 @patch
 def save(self:Trainer)->Path: # The checkpoint's folder
     "Write a checkpoint of the current step"
-    path = save_checkpoint(checkpoint_dir(self.out/'checkpoints', self.step), model=self.model, optimizer=self.optimizer, step=self.step,
+    path = save_checkpoint(checkpoint_dir(self.out/'checkpoints', self.step), model=self.model,
+        optimizer=self.optimizer, step=self.step,
         skipped=self.skipped, wall_s=self.wall_s, scaler=self.scaler.state_dict(), config=asdict(self.config),
         data={s:o['sha256'] for s,o in self.train.manifest['splits'].items()})
     prune_checkpoints(self.out/'checkpoints', keep=self.config.keep)
@@ -295,9 +313,12 @@ def resume(self:Trainer)->bool: # Was there something to continue?
     with open(path/'state.json', encoding='utf-8') as f: saved = json.load(f)      # verified by latest_checkpoint
     now = asdict(self.config)
     diff = [f'{k} was {v!r}, now {now[k]!r}' for k,v in saved['config'].items() if k in now and now[k]!=v and k not in MAY_CHANGE]
-    if diff: raise ValueError(f"'{self.out}' holds another run: {'; '.join(diff)}. Use the same settings, or another folder for --out")
+    if diff:
+        raise ValueError(f"'{self.out}' holds another run: {'; '.join(diff)}. Use the same settings, or another "
+            f"folder for --out")
     if saved['data']!={s:o['sha256'] for s,o in self.train.manifest['splits'].items()}:
-        raise ValueError(f"'{self.out}' was trained on other data (the sha256 of the tapes differ); use the same data, or another folder for --out")
+        raise ValueError(f"'{self.out}' was trained on other data (the sha256 of the tapes differ); use the same "
+            f"data, or another folder for --out")
     state = load_checkpoint(path, model=self.model, optimizer=self.optimizer)
     self.step,self.skipped,self.wall_s = state['step'],state['skipped'],state['wall_s']
     if state['scaler']: self.scaler.load_state_dict(state['scaler'])
@@ -310,7 +331,8 @@ def read_metrics(
 )->list: # One dict per line: step, tokens, loss, val_loss, lr, grad_norm, tokens_per_s, wall_s, skipped_steps
     "The log of a run; a last line cut off by a crash is left out"
     path,rows = Path(run)/'metrics.jsonl',[]
-    if not path.exists(): raise ValueError(f"no metrics.jsonl in '{run}'; is it the folder of a run, such as runs/tiny?")
+    if not path.exists():
+        raise ValueError(f"no metrics.jsonl in '{run}'; is it the folder of a run, such as runs/tiny?")
     for line in path.read_text(encoding='utf-8').splitlines():
         try: rows.append(json.loads(line))
         except json.JSONDecodeError: break
@@ -351,13 +373,15 @@ def fit(self:Trainer)->'Trainer': # Itself, trained; `out/model` then holds the 
     log,self.last_val = RunLog(self.out, self.step),None
     self.model.train()
     try:
-        with torch.random.fork_rng(), stop_gently(self.wishes), progress_bar(total=c.max_steps, initial=self.step, desc=f'train {c.preset}', unit='step', disable=not self.progress) as bar:
+        with torch.random.fork_rng(), stop_gently(self.wishes), progress_bar(total=c.max_steps, initial=self.step,
+            desc=f'train {c.preset}', unit='step', disable=not self.progress) as bar:
             for o in self.messages: bar.write(o)
             if self.step==0: self._look(log, bar, None)
             self._loop(log, bar)
     finally: log.close()
     if self.wishes:
-        raise KeyboardInterrupt(f"stopped by {self.wishes.pop()} after step {self.step:,}, which is saved; the same command continues from there")
+        raise KeyboardInterrupt(f"stopped by {self.wishes.pop()} after step {self.step:,}, which is saved; the same "
+            f"command continues from there")
     self.model.eval()
     self.model.save_pretrained(self.out/'model')
     return self
@@ -378,7 +402,8 @@ def _loop(self:Trainer, log, bar):
             self.wall_s += took
             log.write(step=self.step, tokens=self.step*per_step, loss=mean, val_loss=None, lr=lr, grad_norm=norm.item(),
                       tokens_per_s=seen*per_step/took, wall_s=self.wall_s, skipped_steps=self.skipped)
-            bar.set_postfix(loss=f'{mean:.3f}', val='-' if self.last_val is None else f'{self.last_val:.3f}', tok_s=f'{seen*per_step/took:,.0f}')
+            bar.set_postfix(loss=f'{mean:.3f}', val='-' if self.last_val is None else f'{self.last_val:.3f}',
+                tok_s=f'{seen*per_step/took:,.0f}')
             sums,seen,since = 0.,0,time.perf_counter()
         bar.update()
         if self.step%c.eval_every==0 or last:
@@ -391,9 +416,11 @@ def _loop(self:Trainer, log, bar):
 @patch
 def _look(self:Trainer, log, bar, lr):
     "Note the validation loss"
-    with autocast(self.device, self.dtype): self.last_val = validation_loss(self.model, self.val.tokens, self.config.eval_tokens)
+    with autocast(self.device, self.dtype):
+        self.last_val = validation_loss(self.model, self.val.tokens, self.config.eval_tokens)
     per_step = self.config.batch_size*self.config.grad_accum*self.model.config.block_size
-    log.write(step=self.step, tokens=self.step*per_step, loss=None, val_loss=self.last_val, lr=lr, grad_norm=None, tokens_per_s=None,
+    log.write(step=self.step, tokens=self.step*per_step, loss=None, val_loss=self.last_val, lr=lr, grad_norm=None,
+        tokens_per_s=None,
               wall_s=self.wall_s, skipped_steps=self.skipped)
 
 # %% ../nbs/05_train.ipynb #9c6cd381
@@ -416,7 +443,9 @@ def run_figure(
         ax.plot(*zip(*seen), 'o-', ms=3, label='validation')
         ax.legend()
         ax.set_title(f'validation loss {seen[0][1]:.2f} to {seen[-1][1]:.2f}')
-    if kind=='throughput': ax.set_title(f'median {np.median([v for _,v in points]):,.0f} tokens per second'); ax.set_ylim(bottom=0)
+    if kind=='throughput':
+        ax.set_title(f'median {np.median([v for _,v in points]):,.0f} tokens per second')
+        ax.set_ylim(bottom=0)
     if kind=='lr': ax.set_title(f'highest {max(v for _,v in points):.2g}')
     ax.set(xlabel='step', ylabel=PLOTS[kind])
     return fig
