@@ -6,14 +6,19 @@ Docs: https://lightbrain-dev.github.io/lightbrain/core.html.md"""
 
 # %% auto #0
 __all__ = ['SCALES', 'EXTRAS', 'DISCLAIMER', 'seed_all', 'pick_device', 'pick_dtype', 'at_scale', 'Verdict', 'differs', 'check',
-           'explore', 'progress_bar', 'fsync', 'atomic_dir', 'atomic_write', 'file_sha256', 'Report', 'doctor']
+           'explore', 'progress_bar', 'parallel_map', 'fsync', 'atomic_dir', 'atomic_write', 'file_sha256', 'Report',
+           'doctor']
 
 # %% ../nbs/00_core.ipynb #fc5eb7e3
-import hashlib, json, os, platform, random, shutil, sys
+import hashlib, json, os, pickle, platform, random, shutil, signal, subprocess, sys
+from collections import deque
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
+from queue import SimpleQueue
 import numpy as np
 
 # %% ../nbs/00_core.ipynb #02d8421b
@@ -154,6 +159,79 @@ def progress_bar(
     from tqdm.auto import tqdm
     live = sys.stderr.isatty() or tqdm.__name__=='tqdm_notebook'
     return tqdm(*args, **dict(mininterval=0.2 if live else 10, maxinterval=30, dynamic_ncols=True) | kwargs)
+
+# %% ../nbs/00_core.ipynb #01b76095
+def _serve():
+    "What a worker does: read a pickled task from stdin, answer on stdout, end when the other side is gone"
+    signal.signal(signal.SIGINT, signal.SIG_IGN)              # Ctrl-C is for the parent; it then closes the pipe
+    tasks,answers = sys.stdin.buffer,os.fdopen(os.dup(1), 'wb')
+    os.dup2(2, 1)                                             # a stray print must not end up among the answers
+    try:
+        module,name,common = pickle.load(tasks)
+        f = getattr(import_module(module), name)
+        while True:
+            try: answer = True,f(pickle.load(tasks), **common)
+            except EOFError: return
+            except Exception as e: answer = False,e
+            pickle.dump(answer, answers, protocol=5)
+            answers.flush()
+    except (EOFError, BrokenPipeError): pass
+
+class _Worker:
+    "A process that answers tasks, one at a time"
+    def __init__(self, module, name, common):
+        code = f'import sys; sys.path[:] = {sys.path!r}; from lightbrain.core import _serve; _serve()'
+        one = {f'{o}_NUM_THREADS':'1' for o in ('OMP','OPENBLAS','MKL')}      # the processes are the parallelism
+        self.p = subprocess.Popen([sys.executable, '-c', code], stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=os.environ | one)
+        self.say((module, name, common))
+    def say(self, o):
+        pickle.dump(o, self.p.stdin, protocol=5)
+        self.p.stdin.flush()
+    def __call__(self, item):
+        try:
+            self.say(item)
+            ok,answer = pickle.load(self.p.stdout)
+        except (EOFError, BrokenPipeError, pickle.UnpicklingError):
+            raise ChildProcessError(f'a worker process ended early (exit code {self.p.wait()}; -9 often means that '
+                'memory ran out); run the same command again, or with fewer workers') from None
+        if not ok: raise answer
+        return answer
+    def close(self):
+        self.p.kill()
+        self.p.wait()
+        for o in (self.p.stdin, self.p.stdout):
+            try: o.close()
+            except OSError: pass
+
+# %% ../nbs/00_core.ipynb #35a1e422
+def parallel_map(
+    task:str, # What to call on each item: 'package.module:function', importable by a fresh Python
+    items, # Iterable of items to pickle; read only a little ahead of the results
+    workers:int, # Processes; 1 works in this one
+    **common, # Further arguments, the same for all items
+): # Iterator over the results, in the order of `items`
+    "`map` on several processes, lazily and in order; an error in a worker is raised here"
+    if workers<1: raise ValueError(f"workers={workers} must be at least 1, this process itself")
+    module,_,name = task.partition(':')
+    if workers==1:
+        f = getattr(import_module(module), name)
+        for o in items: yield f(o, **common)
+        return
+    idle,every,ahead = SimpleQueue(),[],deque()
+    def call(item):
+        if idle.empty() and len(every)<workers: every.append(w := _Worker(module, name, common))     # started when first needed
+        else: w = idle.get()
+        try: return w(item)
+        finally: idle.put(w)
+    pool = ThreadPoolExecutor(workers)
+    try:
+        for o in items:
+            ahead.append(pool.submit(call, o))
+            if len(ahead)>=2*workers: yield ahead.popleft().result()
+        while ahead: yield ahead.popleft().result()
+    finally:
+        for w in every: w.close()
+        pool.shutdown(cancel_futures=True)
 
 # %% ../nbs/00_core.ipynb #cbde3591
 def fsync(
