@@ -12,15 +12,15 @@ __all__ = ['N_COUNT', 'QUICKSTART', 'one_line', 'command', 'slug', 'prepare', 't
 import json, re, time
 from functools import wraps
 from pathlib import Path
-from fastcore.script import CliError, call_parse, is_cli
+from fastcore.script import CliError, Param, call_parse, is_cli
 from .core import DISCLAIMER
 
 # %% ../nbs/09_cli.ipynb #30299a5c
 def one_line(
     e:BaseException, # What went wrong
 )->str: # Without line breaks
-    "An exception as a single line"
-    text = ' '.join(str(e).split()) or type(e).__name__
+    "An exception with its notes as a single line"
+    text = ' '.join('; '.join([str(e) or type(e).__name__, *getattr(e, '__notes__', [])]).split())
     return f'{type(e).__name__}: {text}' if isinstance(e, OSError) else text
 
 def command(
@@ -45,20 +45,34 @@ def slug(
 
 @command
 def prepare(
-    source:str='synthetic', # synthetic, synthetic:5000, a .json/.jsonl/.jsonl.gz/.txt file, a folder of .txt, or a hub name
-    out:str=None, # Folder for train.bin, validation.bin and manifest.json; data/processed/<source> if not given
-    validation:float=0.1, # Share of documents to hold out
+    source:Param("Any of: synthetic, synthetic:5000; PubMedQA .json; .jsonl, .csv, .tsv, .txt (also .gz); .parquet; PubMed, PMC or MedQuAD .xml; "
+        "NOTEEVENTS.csv; a folder or several files of these; a hub dataset such as qiaojin/PubMedQA:pqa_artificial", str, nargs='+')='synthetic',
+    out:str=None, # Folder for the result; data/processed/<source> if not given
+    validation:float=0.1, # Share of documents to hold out, by a hash of their id
+    workers:int=None, # Processes; one per core, at most 8, if not given. The result does not depend on it
+    text_column:str='text', # Which column or field of a table holds the text
+    id_column:str='id', # Which one holds the id
+    group_column:str=None, # Which one names the group, such as a patient, that must stay on one side of the split
+    near_duplicates:str='drop', # drop or keep near copies of earlier documents; exact copies always go
+    test_records:str='refuse', # refuse a source that holds official PubMedQA test records or copies of --evaluation, or exclude them
+    evaluation:str=None, # A PubMedQA file whose records must not be in the training text
 ):
-    "Turn text into checked files of tokens, ready for lightbrain-train"
+    "Turn text into checked files of tokens, ready for lightbrain-train. Interrupted? The same command continues"
     from lightbrain.data import prepare
-    out = out or f'data/processed/{slug(source)}'
-    m = prepare(source, out, validation=validation)
-    for name,s in m['splits'].items():
-        print(f"{name:10} {s['documents']:>9,} documents  {s['tokens']:>12,} tokens  {s['bytes']/s['tokens']:.2f} "
+    if not isinstance(source, str): source = source[0] if len(source)==1 else list(source)
+    name = slug(source if isinstance(source, str) else source[0])
+    out = out or f'data/processed/{name}'
+    m = prepare(source, out, validation=validation, workers=workers, near_duplicates=near_duplicates, test_records=test_records,
+        evaluation=evaluation, text_column=text_column, id_column=id_column, group_column=group_column)
+    for side,s in m['splits'].items():
+        print(f"{side:10} {s['documents']:>9,} documents  {s['tokens']:>12,} tokens  {s['bytes']/s['tokens']:.2f} "
             f"bytes per token")
     reasons = ''.join(f'; {n:,} x {why}' for why,n in m['dropped'].items())
     print(f"kept {m['kept']:,}, dropped {sum(m['dropped'].values()):,}{reasons}")
-    print(f"-> {out}   next: lightbrain-train --data {out} --out runs/{slug(source)}")
+    if evaluation: print('overlap with {}: {contaminated:,} of {evaluation_records:,} records copied, {overlapping:,} share a run of {ngram} words; '
+        'the largest share left is {largest_overlap_kept:.1%}'.format(evaluation, **m['leak']))
+    for o in m['notices']: print(f'note: {o}')
+    print(f"-> {out} (see datasheet.md)   next: lightbrain-train --data {out} --out runs/{name}")
     return m
 
 # %% ../nbs/09_cli.ipynb #9e6d2583
@@ -289,7 +303,7 @@ def quickstart(
     start,name = time.perf_counter(),'quickstart' + ('' if source=='synthetic' else f'-{slug(source)}')
     run,data = Path(out or f'runs/{name}'),Path('data/processed')/name
     print(f'1/5 prepare {source} -> {data}')
-    m = prepare_data(source, data)
+    m = prepare_data(source, data, test_records='exclude')     # here nobody is asked; what was left out is reported below
     print(f"    {m['kept']:,} documents, {sum(s['tokens'] for s in m['splits'].values()):,} tokens; dropped "
         f"{sum(m['dropped'].values())} {m['dropped'] or ''}")
     if max_steps is None:     # more than about four passes over a small text, and a model learns it by heart

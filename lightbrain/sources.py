@@ -25,6 +25,7 @@ class Document:
     source:str # Where it comes from
     license:str='unknown' # What its licence is called
     meta:dict = field(default_factory=dict) # Anything else; `meta['record']` holds a PubMedQA record
+    group:str='' # x
 
 # %% ../nbs/01a_sources.ipynb #bc60eab3
 class Documents:
@@ -32,7 +33,7 @@ class Documents:
     def __init__(self,
         name:str, # What is being read, for messages
         read, # Function of no arguments that yields a `Document`, or a reason (str) for something dropped
-    ): self.name,self.read,self.kept,self.dropped = name,read,0,Counter()
+    ): self.name,self.read,self.kept,self.dropped,self.notices = name,read,0,Counter(),[]
     def __iter__(self)->Iterator: # Documents with non-empty text; counts start anew
         self.kept,self.dropped = 0,Counter()
         for o in self.read():
@@ -160,7 +161,7 @@ def _hub(source):
 
 def load_documents(
     source, # 'synthetic', a path, a hub name such as 'qiaojin/PubMedQA:pqa_labeled', or an iterable of `Document`
-)->Documents: # Iterate over it; then read its `kept` and `dropped`
+    **columns)->Documents: # Iterate over it; then read its `kept` and `dropped`
     "Open any supported source as a stream of documents; `ValueError` says what is wrong with one that cannot be read"
     if isinstance(source, Documents): return source
     if not isinstance(source, (str, Path)): return Documents('documents', lambda: iter(source))
