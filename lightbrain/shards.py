@@ -59,8 +59,8 @@ def tokenizer_info(
     return dict(name=getattr(tokenizer, 'name', 'bpe'), n_vocab=tokenizer.n_vocab, eot_token=tokenizer.eot_token,
         sha256=h.hexdigest())
 
-# %% ../nbs/01c_shards.ipynb #81f3d199
-BLOCK_CHARS = 2**22     # characters of text in a block: seconds of work, megabytes of memory
+# %% ../nbs/01c_shards.ipynb #652ba680
+BLOCK_CHARS = 2**21     # characters of text in a block: a fraction of a second of work, a few megabytes of memory
 
 def blocks(
     documents, # Iterable of `Document`
@@ -76,7 +76,7 @@ def blocks(
             block,chars = [],0
     if block: yield block
 
-# %% ../nbs/01c_shards.ipynb #b49221a2
+# %% ../nbs/01c_shards.ipynb #82ddcb00
 OTHER,LETTER,DIGIT,QUOTE,MARK,SPACE = range(6)
 
 def _kind(b):
@@ -93,7 +93,7 @@ def _certain(a, b):
     return a==MARK and b in (LETTER,DIGIT)
 
 KINDS = bytes(map(_kind, range(256)))
-CUTS = np.array([_certain(i>>3, i&7) for i in range(64)])
+CUTS = bytes(_certain(i>>3&7, i&7) for i in range(256))
 
 def chunks(
     raw:list, # Texts as UTF-8 bytes, none empty
@@ -103,7 +103,7 @@ def chunks(
     n,first = len(buf)-16,np.cumsum([0]+[len(r) for r in raw[:-1]])
     kind = np.frombuffer(buf.translate(KINDS), np.uint8)
     cut = np.zeros(n, dtype=bool)
-    cut[1:] = CUTS[kind[:n-1]<<3 | kind[1:n]]
+    cut[1:] = np.frombuffer((kind[:n-1]<<3 | kind[1:n]).tobytes().translate(CUTS), bool)
     cut[first] = True
     at = np.flatnonzero(cut)
     return buf,at,np.diff(at, append=n),np.searchsorted(at, first)
@@ -137,7 +137,7 @@ class ChunkEncoder:
             lo,size = i+1,0
         return np.concatenate(parts),counts
 
-# %% ../nbs/01c_shards.ipynb #1c4f8099
+# %% ../nbs/01c_shards.ipynb #28da634b
 @patch
 def _group(self:ChunkEncoder, raw):
     "Encode some texts: ids and counts"
@@ -152,9 +152,7 @@ def _group(self:ChunkEncoder, raw):
     count,place = (known&_U(255)).astype(np.int64),(known>>_U(16)).astype(np.int64)
     new = np.flatnonzero(~hit)
     if len(new):
-        lone = np.zeros(len(at), dtype=bool)
-        lone[first] = lone[np.append(first[1:], len(at))-1] = True               # at the ends of a text
-        ids,count[new],begin = self._encode(buf, at[new], size[new], lone[new])
+        ids,count[new],begin = self._encode(buf, at[new], size[new])
         place[new] = self._store(ids)+begin
         if self.used<POOL:
             self.used += len(ids)
@@ -171,19 +169,22 @@ def _store(self:ChunkEncoder, ids):
     return self.used
 
 @patch
-def _encode(self:ChunkEncoder, buf, at, size, lone):
+def _encode(self:ChunkEncoder, buf, at, size):
     "Encode chunks that are not in the table: their ids, how many each has, and where each one's begin"
     kind = np.frombuffer(buf.translate(KINDS), np.uint8)
-    lone = lone | (kind[at]==SPACE) & np.isin(kind[at+1], (SPACE,OTHER))              # perhaps two white spaces: Unicode has more than ASCII
-    some,alone = np.flatnonzero(~lone),np.flatnonzero(lone)
-    joined = b'\n'.join([buf[i:j] for i,j in zip(at[some].tolist(), (at+size)[some].tolist())]+[b''])
+    plain = (kind[at]!=OTHER) & ~np.isin(kind[at+size-1], (OTHER,SPACE))
+    some,alone = np.flatnonzero(plain),np.flatnonzero(~plain)
+    line = kind[at[some]]!=SPACE                              # a newline goes in front of these
+    ends = (at+size).tolist()
+    pieces = [buf[at[i]:ends[i]] for i in some]
+    joined = b''.join([b'\n'+p if l else p for p,l in zip(pieces, line.tolist())])
     ids = to_uint16(encode_array(self.tokenizer, joined.decode()))
-    line = np.searchsorted(self.size[ids].cumsum(), (size[some]+1).cumsum())      # where the newline behind each chunk is
-    parts = [np.delete(ids, line), *(to_uint16(encode_array(self.tokenizer, buf[i:j].decode())) for i,j in zip(at[alone], (at+size)[alone]))]
-    count = np.zeros(len(at), dtype=np.int64)
-    count[some],count[alone] = np.diff(line, prepend=-1)-1,[len(p) for p in parts[1:]]
+    stop = np.searchsorted(self.size[ids].cumsum(), (size[some]+line).cumsum())+1       # tokens up to the end of each chunk
+    start = np.append(0, stop[:-1])[:len(stop)]
+    parts = [np.delete(ids, start[line]), *(to_uint16(encode_array(self.tokenizer, buf[at[i]:ends[i]].decode())) for i in alone)]
+    count,begin = np.zeros((2, len(at)), dtype=np.int64)
+    count[some],count[alone] = stop-start-line,[len(p) for p in parts[1:]]
     order = np.concatenate([some, alone])
-    begin = np.empty_like(count)
     begin[order] = count[order].cumsum()-count[order]
     return np.concatenate(parts),count,begin
 
@@ -200,7 +201,7 @@ def id_hash(
     "The first eight bytes of the sha256 of an id: a number that looks random and never changes"
     return int.from_bytes(hashlib.sha256(id.encode('utf-8', 'surrogatepass')).digest()[:8], 'big')
 
-# %% ../nbs/01c_shards.ipynb #62e19079
+# %% ../nbs/01c_shards.ipynb #af35f1a1
 def _pack(o): return np.frombuffer(json.dumps(o, ensure_ascii=False).encode(), dtype=np.uint8)
 def _unpack(a): return json.loads(a.tobytes())
 
@@ -213,7 +214,7 @@ def columns(
     near:bool=True, # Make the signatures that find near copies?
     index=None, # An `NgramIndex` of evaluation records, to look for their 13-grams
 )->dict: # Name -> array: `tokens`, then one entry per document, then the tables
-    "Clean and encode documents, and note what lesson 02 needs to decide about them"
+    "Clean and encode documents, and note what lesson 01d needs to decide about them"
     ids,texts,sources,licenses,groups,pmids,records = zip(*rows)
     texts = [t if t.strip() else '' for t in map(normalize, texts)]
     ids_,n = _encoder(tokenizer)(texts)
