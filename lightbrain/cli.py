@@ -12,7 +12,8 @@ __all__ = ['N_COUNT', 'QUICKSTART', 'one_line', 'command', 'slug', 'prepare', 't
 import json, re, time
 from functools import wraps
 from pathlib import Path
-from fastcore.script import CliError, Param, call_parse, is_cli
+from typing import Annotated
+from fastcore.script import CliError, call_parse, is_cli
 from .core import DISCLAIMER
 
 # %% ../nbs/09_cli.ipynb #30299a5c
@@ -45,8 +46,8 @@ def slug(
 
 @command
 def prepare(
-    source:Param("Any of: synthetic, synthetic:5000; PubMedQA .json; .jsonl, .csv, .tsv, .txt (also .gz); .parquet; PubMed, PMC or MedQuAD .xml; "
-        "NOTEEVENTS.csv; a folder or several files of these; a hub dataset such as qiaojin/PubMedQA:pqa_artificial", str, nargs='+')='synthetic',
+    source:Annotated[str, "one or more of: synthetic, synthetic:5000; PubMedQA .json; .jsonl, .csv, .tsv, .txt (also .gz); .parquet; PubMed, "
+        "PMC or MedQuAD .xml; NOTEEVENTS.csv; a folder of these; a hub dataset such as qiaojin/PubMedQA:pqa_artificial", dict(nargs='+')]='synthetic',
     out:str=None, # Folder for the result; data/processed/<source> if not given
     validation:float=0.1, # Share of documents to hold out, by a hash of their id
     workers:int=None, # Processes; one per core, at most 8, if not given. The result does not depend on it
