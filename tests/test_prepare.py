@@ -10,18 +10,31 @@ from lightbrain.shards import encode_array
 from lightbrain.tokenizer import gpt2_tokenizer
 
 KILLS = int(os.environ.get('LIGHTBRAIN_KILLS', 4))       # how many random kills; 20 and more by hand
-ROOMY = 'from lightbrain import shards; shards.BLOCK_CHARS = 60_000; '       # many small pieces instead of few large ones
+DRIVER = """import sys
+from lightbrain import shards
+from lightbrain.cli import prepare
+shards.BLOCK_CHARS = 60_000               # many small pieces instead of few large ones
+limit = int(sys.argv.pop(1))
+if limit:
+    import resource
+    resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
+prepare()
+"""
 
-def driver(env, source, out, *flags):
-    "A process that prepares `source` in many small pieces"
-    code = ROOMY+f"import sys; from lightbrain.cli import prepare; sys.argv = ['lightbrain-prepare', '--source', *{[str(source)]!r}, '--out', {str(out)!r}, *{list(map(str, flags))!r}]; prepare()"
-    return subprocess.Popen([sys.executable, '-c', code], env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True)
+@pytest.fixture
+def driver(env, tmp_path):
+    "Start a process that prepares a source in many small pieces"
+    (tmp_path/'lightbrain-prepare').write_text(DRIVER)
+    def start(source, out, *flags, limit=0):
+        args = [tmp_path/'lightbrain-prepare', limit, '--source', source, '--out', out, *flags]
+        return subprocess.Popen([sys.executable, *map(str, args)], env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    return start
 
 def write_jsonl(path, rows): path.write_text('\n'.join(map(json.dumps, rows)), encoding='utf-8')
 
 def notes(n, start=0): return [dict(id=f'note:{i}', text=render_record(synthetic_record(i))) for i in range(start, start+n)]
 
-def fingerprints(out): return {s: o['sha256'] for s,o in json.loads((out/'manifest.json').read_text())['splits'].items()}
+def fingerprints(out): return {s: o['sha256'] for s,o in json.loads((out/'manifest.json').read_text(encoding='utf-8'))['splits'].items()}
 
 def children(pid):
     "Processes started by `pid` (Linux)"
@@ -34,11 +47,11 @@ def accepted(out):
     except ValueError: return None
 
 @pytest.mark.parametrize('workers', [2,4])
-def test_bytes_do_not_depend_on_the_number_of_workers(env, tmp_path, workers):
+def test_bytes_do_not_depend_on_the_number_of_workers(driver, tmp_path, workers):
     write_jsonl(tmp_path/'notes.jsonl', notes(2000))
     got = {}
     for n in (1, workers):
-        p = driver(env, tmp_path/'notes.jsonl', tmp_path/str(n), '--workers', n)
+        p = driver(tmp_path/'notes.jsonl', tmp_path/str(n), '--workers', n)
         _,err = p.communicate()
         assert p.returncode==0, err
         got[n] = fingerprints(tmp_path/str(n))
@@ -46,21 +59,21 @@ def test_bytes_do_not_depend_on_the_number_of_workers(env, tmp_path, workers):
     assert not [o for o in tmp_path.iterdir() if o.name.startswith('.')]
 
 @pytest.mark.skipif(not Path('/proc/self/task').exists(), reason='finds worker processes through /proc')
-def test_kills(env, tmp_path):
+def test_kills(driver, tmp_path):
     "kill -9 of a worker or of the parent at random moments: a reader sees the old set or the new one, and the rerun gives the same bytes"
     r = random.Random(0)
     write_jsonl(tmp_path/'old.jsonl', notes(300, 50_000))
     write_jsonl(tmp_path/'new.jsonl', notes(6000))
     out = tmp_path/'set'
     start = time.monotonic()
-    p = driver(env, tmp_path/'new.jsonl', tmp_path/'straight', '--workers', 2)
+    p = driver(tmp_path/'new.jsonl', tmp_path/'straight', '--workers', 2)
     assert p.wait()==0, p.stderr.read()
     wall,new = time.monotonic()-start,fingerprints(tmp_path/'straight')
     reused = 0
     for i in range(KILLS):
-        assert driver(env, tmp_path/'old.jsonl', out).wait()==0
+        assert driver(tmp_path/'old.jsonl', out).wait()==0
         old = fingerprints(out)
-        p = driver(env, tmp_path/'new.jsonl', out, '--workers', 2)
+        p = driver(tmp_path/'new.jsonl', out, '--workers', 2)
         whom,end = ('worker','parent')[i%2],time.monotonic()+r.uniform(0.3, 1)*wall
         while time.monotonic()<end and p.poll() is None:
             assert accepted(out) in (old, new, None)
@@ -74,7 +87,7 @@ def test_kills(env, tmp_path):
         seen = accepted(out)
         assert seen in (old, new) or (seen is None and any(o.name.startswith('.set.old-') for o in tmp_path.iterdir()))
         left = len(list(tmp_path.glob('.set.shards/*.npz')))
-        p = driver(env, tmp_path/'new.jsonl', out, '--workers', 2)
+        p = driver(tmp_path/'new.jsonl', out, '--workers', 2)
         _,err = p.communicate()
         assert p.returncode==0, err
         assert fingerprints(out)==new==accepted(out)
@@ -84,34 +97,33 @@ def test_kills(env, tmp_path):
     assert old!=new           # negative control: the comparison can tell two sets apart
 
 @pytest.mark.skipif(os.name=='nt', reason='no file size limit on Windows')
-def test_no_room(env, tmp_path):
+def test_no_room(driver, tmp_path):
     "A limit on file sizes stands for a full disk: one line, the earlier set intact, and the same command goes on when there is room"
     write_jsonl(tmp_path/'old.jsonl', notes(100, 50_000)); write_jsonl(tmp_path/'new.jsonl', notes(3000))
     out = tmp_path/'set'
-    assert driver(env, tmp_path/'old.jsonl', out).wait()==0
+    assert driver(tmp_path/'old.jsonl', out).wait()==0
     old = fingerprints(out)
     for kb in (2, 100):                  # no room for one piece; room for pieces, but not for the tape
-        limit = f"import resource; resource.setrlimit(resource.RLIMIT_FSIZE, ({kb*1024}, {kb*1024})); "
-        p = subprocess.run([sys.executable, '-c', limit+ROOMY+f"import sys; from lightbrain.cli import prepare; sys.argv = ['lightbrain-prepare', '--source', {str(tmp_path/'new.jsonl')!r}, '--out', {str(out)!r}]; prepare()"],
-            env=env, capture_output=True, text=True)
-        last = p.stderr.strip().splitlines()[-1]
-        assert p.returncode==1 and 'Traceback' not in p.stderr and 'OSError' in last, p.stderr
+        p = driver(tmp_path/'new.jsonl', out, limit=kb*1024)
+        _,err = p.communicate()
+        last = err.strip().splitlines()[-1]
+        assert p.returncode==1 and 'Traceback' not in err and 'OSError' in last, err
         assert accepted(out)==old
     assert 'the same command continues' in last
-    assert driver(env, tmp_path/'new.jsonl', out).wait()==0
+    assert driver(tmp_path/'new.jsonl', out).wait()==0
     assert accepted(out)==fingerprints(out)!=old
 
 @pytest.mark.skipif(not hasattr(os, 'geteuid') or os.geteuid()!=0 or not sys.platform.startswith('linux'), reason='mounting a small disk needs root')
-def test_full_disk(env, tmp_path):
+def test_full_disk(driver, tmp_path):
     "The same on a disk that is really full"
     disk = tmp_path/'disk'
     disk.mkdir()
     if subprocess.run(['mount', '-t', 'tmpfs', '-o', 'size=400k', 'tmpfs', disk], capture_output=True).returncode: pytest.skip('mounting is not allowed here')
     try:
         write_jsonl(tmp_path/'old.jsonl', notes(100, 50_000)); write_jsonl(tmp_path/'new.jsonl', notes(3000))
-        assert driver(env, tmp_path/'old.jsonl', disk/'set').wait()==0
+        assert driver(tmp_path/'old.jsonl', disk/'set').wait()==0
         old = fingerprints(disk/'set')
-        p = driver(env, tmp_path/'new.jsonl', disk/'set')
+        p = driver(tmp_path/'new.jsonl', disk/'set')
         _,err = p.communicate()
         assert p.returncode==1 and 'No space left' in err.strip().splitlines()[-1] and 'Traceback' not in err, err
         assert accepted(disk/'set')==old
