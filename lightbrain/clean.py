@@ -18,15 +18,15 @@ import numpy as np
 from fastcore.basics import patch
 from .tokenizer import repair, verified
 
-# %% ../nbs/01b_clean.ipynb #70869f7e
+# %% ../nbs/01b_clean.ipynb #91566255
 CONTROLS = bytes(set(range(32))-set(b'\t\n\r'))   # NUL and the other C0 control characters
 
 def normalize(
     text:str, # Any Python string
 )->str: # NFC, has a UTF-8 form, lines end in a plain newline, no other control characters but tab
     "Bring a text to the one form in which equal texts are equal strings; doing it twice changes nothing more"
-    text = repair(text)
-    data = text.encode()
+    try: data = text.encode()
+    except UnicodeEncodeError: text = repair(text); data = text.encode()
     kept = data.translate(None, CONTROLS)
     if b'\r' in kept: kept = kept.replace(b'\r\n', b'\n').replace(b'\r', b'\n')
     return unicodedata.normalize('NFC', text if kept==data else kept.decode())
@@ -48,7 +48,7 @@ def _letters(texts):
         for k in range(3): buf[at+k] = 0
     return buf,starts
 
-# %% ../nbs/01b_clean.ipynb #6edb0576
+# %% ../nbs/01b_clean.ipynb #04a1022c
 def _mixed(h):
     h ^= h>>np.uint64(32)
     h *= np.uint64(MIX)
@@ -60,7 +60,8 @@ def word_hashes(
 )->tuple: # `(hashes, offsets)`: uint64, one a word; int64 (n+1,): document d has hashes[offsets[d]:offsets[d+1]]
     "Hash every word of every document, eq. 2.1"
     buf,doc_starts = _letters(texts)
-    edges = np.flatnonzero((buf[1:]!=0)!=(buf[:-1]!=0))+1
+    inside = buf!=0
+    edges = np.flatnonzero(inside[1:]!=inside[:-1])+1             # where words start and end, in turn
     starts,sizes = edges[::2],edges[1::2]-edges[::2]
     eight = np.ndarray(len(buf)-7, '<u8', buf, strides=(1,))      # the 8 bytes from any position, as a number
     h = (eight[starts]&KEEP[np.minimum(sizes, 8)])*np.uint64(R)
@@ -99,17 +100,17 @@ def ngram_hashes(
         whole[ends[(ends>=0)&(ends<len(h))]] = False
     return h[whole],np.concatenate([[0], np.cumsum(counts)])
 
-# %% ../nbs/01b_clean.ipynb #b4d54f9f
+# %% ../nbs/01b_clean.ipynb #4a0c405e
 SLOTS,SHINGLE,MIN_WORDS = 128,5,20
 EMPTY = np.uint64(2**64-1)
 
-def _densify(slots):
-    "Fill each empty slot from the next full one on its right, changed by the distance"
-    place = np.arange(2*SLOTS)
-    full = np.where(np.tile(slots!=EMPTY, 2), place, 2*SLOTS)
-    src = np.minimum.accumulate(full[:,::-1], 1)[:,::-1][:,:SLOTS]
-    far = (src-place[:SLOTS]).astype(np.uint64)
-    return np.take_along_axis(slots, src%SLOTS, 1)+far*np.uint64(R)
+def _densify(slots, full):
+    "Fill each empty slot (128,n_docs) from the next full one, cyclically, plus an odd number for every step on the way"
+    empty = np.uint16(0xFFFF)*~full                           # bit masks: faster than np.where
+    slots,filled,v = slots&~empty,np.empty_like(slots),slots[0]
+    for i in [*reversed(range(SLOTS))]*2:                     # the second round corrects what the first had no value for
+        v = filled[i] = slots[i]|((v+np.uint16(R&0xFFFF))&empty[i])
+    return filled
 
 def signatures(
     hashes:np.ndarray, # uint64, from `word_hashes`
@@ -120,13 +121,12 @@ def signatures(
     if min_words<SHINGLE: raise ValueError(f"min_words={min_words} is below {SHINGLE}, the words of one shingle; use {MIN_WORDS}")
     grams,starts = ngram_hashes(hashes, offsets, SHINGLE)
     n_docs = len(offsets)-1
-    slots = np.full(n_docs*SLOTS, EMPTY)
-    place = np.repeat(np.arange(n_docs)*SLOTS, np.diff(starts))+(grams>>np.uint64(57)).astype(np.int64)
-    np.minimum.at(slots, place, grams)
-    slots = slots.reshape(n_docs, SLOTS)
-    sigs = np.zeros((n_docs, SLOTS), np.uint16)
-    long = np.diff(offsets)>=min_words
-    sigs[long] = _densify(slots[long]).astype(np.uint16)
+    slots = np.full((SLOTS, n_docs), EMPTY)
+    doc = np.repeat(np.arange(n_docs), np.diff(starts))
+    np.minimum.at(slots.reshape(-1), (grams>>np.uint64(57)).astype(np.int64)*n_docs+doc, grams)   # 7 bits choose the slot
+    short = np.diff(offsets)<min_words
+    sigs = np.ascontiguousarray(_densify(slots.astype(np.uint16), slots!=EMPTY).T)       # the last 16 bits are enough
+    sigs[short] = 0
     return sigs
 
 # %% ../nbs/01b_clean.ipynb #fa0433c6
@@ -228,7 +228,7 @@ def pmid_of(
     n = _pmid(document.id)
     return n if n in test_pmids() else None
 
-# %% ../nbs/01b_clean.ipynb #e037efab
+# %% ../nbs/01b_clean.ipynb #02e86329
 def _passages(record):
     "(name, texts) of an evaluation record: PubMedQA's shape, a `Document`, or plain text"
     if isinstance(record, str): return None,[record]
@@ -256,7 +256,7 @@ class NgramIndex:
         self.gram,self.record = gram.astype(np.int32),owner[new].astype(np.int32)
         self._fill()
     def _fill(self):
-        bits = min(24, max(10, (16*len(self.grams)).bit_length()))
+        bits = min(24, max(10, (32*len(self.grams)).bit_length()))
         self.shift,self.seen = np.uint64(64-bits),np.zeros(2**bits, bool)
         self.seen[self.grams>>self.shift] = True
     def __getstate__(self): return {k:v for k,v in self.__dict__.items() if k!='seen'}
