@@ -231,7 +231,7 @@ def pmid_of(
     n = _pmid(document.id)
     return n if n in pubmedqa_test_pmids() else None
 
-# %% ../nbs/01b_clean.ipynb #5fcf06c0
+# %% ../nbs/01b_clean.ipynb #2f7aa2af
 def _passages(record):
     "(name, texts) of an evaluation record: PubMedQA's shape, a `Document`, or plain text"
     if isinstance(record, str): return None,[record]
@@ -250,7 +250,7 @@ class NgramIndex:
     ):
         found = [_passages(r) for r in records]
         if not found: raise ValueError("no evaluation records: an index of nothing finds nothing; pass at least one")
-        self.n,self.names = n,[i if name is None else name for i,(name,_) in enumerate(found)]
+        self.n,self.names = n,[str(i if name is None else name) for i,(name,_) in enumerate(found)]
         grams,starts = ngram_hashes(*word_hashes([normalize(t) for _,ts in found for t in ts]), n)
         owner = np.repeat(np.repeat(np.arange(len(found)), [len(ts) for _,ts in found]), np.diff(starts))
         order = np.lexsort((owner, grams))
