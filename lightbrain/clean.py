@@ -50,18 +50,20 @@ def _mixed(h):
     h ^= h>>np.uint64(29)
     return h
 
-# %% ../nbs/01b_clean.ipynb #7771e128
+# %% ../nbs/01b_clean.ipynb #b577735a
 _LOWER = bytes(b+32 if 65<=b<=90 else b if 97<=b<=122 or 48<=b<=57 or b>=128 else 0 for b in range(256))
+_SIGNS = ((0xC2, set(range(0x80, 0xC0))-{0xAA, 0xB5, 0xBA}, 2), (0xC3, {0x97, 0xB7}, 2),     # first byte, second, length:
+          (0xE2, range(0x80, 0xA0), 3), (0xE3, {0x80}, 3))                # Latin-1 signs, × ÷, U+2000-27FF, U+3000-303F
 
 def _letters(texts):
     "All texts as one array, lower-case, 0 between words; and where each text starts in it (n+1 positions)"
     data = [t.encode() if isinstance(t, str) else t for t in texts]
     starts = np.cumsum([1]+[len(d)+1 for d in data])
     buf = np.frombuffer(bytearray(b'\0').join([b'', *data, bytes(8)]).translate(_LOWER), np.uint8)
-    for lead,nexts in ((0xE2, (0x80, 0x81)), (0xE3, (0x80,))):     # punctuation of three bytes: U+2000.., U+3000..
+    for lead,nexts,size in _SIGNS:
         at = np.flatnonzero(buf==lead)
-        at = at[np.isin(buf[at+1], nexts)]
-        for k in range(3): buf[at+k] = 0
+        at = at[np.isin(buf[at+1], list(nexts))]
+        for k in range(size): buf[at+k] = 0
     return buf,starts
 
 # %% ../nbs/01b_clean.ipynb #14d29b4a
