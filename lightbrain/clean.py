@@ -1,4 +1,4 @@
-"""Bring text to one Unicode form, find exact and near copies among millions of documents, and keep evaluation records out of training text
+"""Bring text to one form, find exact and near copies among millions of documents, keep test records out of training
 
 Docs: https://lightbrain-dev.github.io/lightbrain/clean.html.md"""
 
@@ -50,10 +50,10 @@ def _mixed(h):
     h ^= h>>np.uint64(29)
     return h
 
-# %% ../nbs/01b_clean.ipynb #b577735a
+# %% ../nbs/01b_clean.ipynb #fb34e27f
 _LOWER = bytes(b+32 if 65<=b<=90 else b if 97<=b<=122 or 48<=b<=57 or b>=128 else 0 for b in range(256))
-_SIGNS = ((0xC2, set(range(0x80, 0xC0))-{0xAA, 0xB5, 0xBA}, 2), (0xC3, {0x97, 0xB7}, 2),     # first byte, second, length:
-          (0xE2, range(0x80, 0xA0), 3), (0xE3, {0x80}, 3))                # Latin-1 signs, × ÷, U+2000-27FF, U+3000-303F
+_SIGNS = ((0xC2, set(range(0x80, 0xC0))-{0xAA, 0xB5, 0xBA}, 2),   # first byte, second byte, length: Latin-1 signs,
+          (0xC3, {0x97, 0xB7}, 2), (0xE2, range(0x80, 0xA0), 3), (0xE3, {0x80}, 3))     # × ÷, U+2000-27FF, U+3000-303F
 
 def _letters(texts):
     "All texts as one array, lower-case, 0 between words; and where each text starts in it (n+1 positions)"
@@ -66,7 +66,7 @@ def _letters(texts):
         for k in range(size): buf[at+k] = 0
     return buf,starts
 
-# %% ../nbs/01b_clean.ipynb #14d29b4a
+# %% ../nbs/01b_clean.ipynb #c9de976c
 _KEEP = np.array([2**(8*n)-1 for n in range(9)], np.uint64)       # _KEEP[n] keeps the first n bytes of eight
 
 def _tails(eight, starts, sizes):
@@ -78,6 +78,7 @@ def _tails(eight, starts, sizes):
     power = np.cumprod(np.full(k.max()+1, _R, np.uint64))         # R, R**2, ... modulo 2**64
     return np.add.reduceat((eight[at]&_KEEP[np.minimum(left, 8)])*power[k], first)
 
+# %% ../nbs/01b_clean.ipynb #8caef605
 def word_hashes(
     texts, # n documents, str or UTF-8 bytes
 )->tuple: # `(hashes, offsets)`: uint64, one a word; int64 (n+1,), document d has `hashes[offsets[d]:offsets[d+1]]`
@@ -113,7 +114,7 @@ def ngram_hashes(
         whole[ends[(ends>=0)&(ends<len(h))]] = False
     return h[whole],np.concatenate([[0], np.cumsum(np.maximum(np.diff(offsets)-n+1, 0))])
 
-# %% ../nbs/01b_clean.ipynb #ecdea860
+# %% ../nbs/01b_clean.ipynb #6267f835
 SLOTS,SHINGLE,MIN_WORDS = 128,5,20
 _EMPTY = np.uint64(2**64-1)
 
@@ -125,6 +126,7 @@ def _densify(slots, full):
         v = filled[i] = slots[i]|((v+np.uint16(_R&0xFFFF))&empty[i])
     return filled
 
+# %% ../nbs/01b_clean.ipynb #642a0fe4
 def signatures(
     hashes:np.ndarray, # uint64, from `word_hashes`
     offsets:np.ndarray, # int64 (n_docs+1,)
@@ -132,7 +134,7 @@ def signatures(
 )->np.ndarray: # uint16 (n_docs,128)
     "One-permutation MinHash of each document's 5-word shingles"
     if min_words<SHINGLE:
-        raise ValueError(f"min_words={min_words}: a shingle has {SHINGLE} words, so use at least that; default {MIN_WORDS}")
+        raise ValueError(f"min_words={min_words}: a shingle has {SHINGLE} words; use at least that, or {MIN_WORDS}")
     grams,starts = ngram_hashes(hashes, offsets, SHINGLE)
     n_docs = len(offsets)-1
     slots,doc = np.full((SLOTS, n_docs), _EMPTY),np.repeat(np.arange(n_docs), np.diff(starts))
@@ -171,25 +173,30 @@ def _mark_near(code, live, sigs, lo, hi, threshold):
             late,early = docs[at[i:i+_ROWS]+lag],docs[at[i:i+_ROWS]]
             code[late[similarity(sigs[late], sigs[early])>=threshold]] = 3
 
-# %% ../nbs/01b_clean.ipynb #e7f8744f
+# %% ../nbs/01b_clean.ipynb #854dbbc2
+def _mark_same(code, ids, texts):
+    "Set `code` to 1 where the id comes again later, to 2 where the text has come before"
+    order = np.argsort(ids, kind='stable')
+    code[order[:-1][ids[order[1:]]==ids[order[:-1]]]] = 1
+    live = np.flatnonzero(code==0)
+    live = live[np.lexsort((texts[live,1], texts[live,0]))]
+    code[live[1:][(texts[live[1:]]==texts[live[:-1]]).all(1)]] = 2
+
 def find_duplicates(
     ids:np.ndarray, # uint64 (N,), a hash of each document's id, e.g. `text_hashes(ids)[:,0]`
     texts:np.ndarray, # uint64 (N,2), from `text_hashes`
     sigs:np.ndarray|None=None, # uint16 (N,128), from `signatures`, a memmap if you like; None: look for no near copies
     threshold:float=0.8, # Similarity from which two documents are near copies
     bands:int=16, # Number of bands; 128/bands slots each
-)->np.ndarray: # uint8 (N,): 0 keep, 1 replaced by a later one of the same id, 2 exact copy of an earlier one, 3 near copy
+)->np.ndarray: # uint8 (N,): 0 keep, 1 replaced by a later one of the same id, 2 exact and 3 near copy of an earlier one
     "Decide which documents to drop, from their hashes and their order alone"
     if not 0<threshold<=1: raise ValueError(f"threshold={threshold} must be above 0 and at most 1, for example 0.8")
     if bands<1 or SLOTS%bands: raise ValueError(f"bands={bands} does not divide {SLOTS} slots; use 8, 16 or 32")
     if len(texts)!=len(ids) or sigs is not None and len(sigs)!=len(ids):
-        raise ValueError(f"{len(ids)} ids, {len(texts)} texts, {len(ids if sigs is None else sigs)} sigs; one of each a document")
+        raise ValueError(f"{len(ids)} ids, {len(texts)} texts, {len(ids if sigs is None else sigs)} sigs: "
+                         "each document needs one of each")
     code = np.zeros(len(ids), np.uint8)
-    order = np.argsort(ids, kind='stable')
-    code[order[:-1][ids[order[1:]]==ids[order[:-1]]]] = 1
-    live = np.flatnonzero(code==0)
-    live = live[np.lexsort((texts[live,1], texts[live,0]))]
-    code[live[1:][(texts[live[1:]]==texts[live[:-1]]).all(1)]] = 2
+    _mark_same(code, ids, texts)
     if sigs is None: return code
     signed = np.zeros(len(ids), bool)
     for i in range(0, len(ids), _ROWS): signed[i:i+_ROWS] = sigs[i:i+_ROWS].any(1)
@@ -197,16 +204,17 @@ def find_duplicates(
     for lo in range(0, SLOTS, wide): _mark_near(code, live, sigs, lo, lo+wide, threshold)
     return code
 
-# %% ../nbs/01b_clean.ipynb #a14a13c3
+# %% ../nbs/01b_clean.ipynb #59b82597
 PUBMEDQA_TEST_SHA256 = 'ab8c63296777baf4541400daa675b12346745cc306ccaa43336dae7bbb9aa6e4'
 
 @cache
 def pubmedqa_test_pmids()->frozenset: # 500 integers
     "The PubMed numbers of PubMedQA's official test half; `ValueError` when the list is damaged"
-    path = files('lightbrain')/'assets'/'pubmedqa_test_pmids.txt'
+    name = 'pubmedqa_test_pmids.txt'
+    path = files('lightbrain')/'assets'/name
     data = path.read_bytes().replace(b'\r\n', b'\n') if path.is_file() else b''
-    pmids = frozenset(map(int, verified(data, PUBMEDQA_TEST_SHA256, 'lightbrain/assets/pubmedqa_test_pmids.txt').split()))
-    if len(pmids)!=500: raise ValueError(f"pubmedqa_test_pmids.txt lists {len(pmids)} different numbers, it must be 500")
+    pmids = frozenset(map(int, verified(data, PUBMEDQA_TEST_SHA256, f'lightbrain/assets/{name}').split()))
+    if len(pmids)!=500: raise ValueError(f"{name} lists {len(pmids)} different numbers, it must be 500")
     return pmids
 
 # %% ../nbs/01b_clean.ipynb #ed5a8693
@@ -233,7 +241,7 @@ def pmid_of(
     n = _pmid(document.id)
     return n if n in pubmedqa_test_pmids() else None
 
-# %% ../nbs/01b_clean.ipynb #2f7aa2af
+# %% ../nbs/01b_clean.ipynb #bf4d623f
 def _passages(record):
     "(name, texts) of an evaluation record: PubMedQA's shape, a `Document`, or plain text"
     if isinstance(record, str): return None,[record]
@@ -242,8 +250,10 @@ def _passages(record):
     if isinstance(context, dict) and 'contexts' in context:
         return name,[' '.join(context['contexts']), record.get('question') or '', record.get('long_answer') or '']
     if isinstance(record.get('text'), str): return name,[record['text']]
-    raise ValueError(f"an evaluation record with fields {sorted(record)}: it needs a 'text', or a 'context' with 'contexts'")
+    raise ValueError(f"an evaluation record with fields {sorted(record)}: "
+                     "it needs a 'text', or a 'context' with 'contexts'")
 
+# %% ../nbs/01b_clean.ipynb #c15bdb68
 class NgramIndex:
     "The n-grams of evaluation records, to be looked for in training text; small enough to travel to workers"
     def __init__(self,
@@ -270,7 +280,7 @@ class NgramIndex:
     def __setstate__(self, state): self.__dict__.update(state); self._fill()
     def __repr__(self): return f'NgramIndex: {len(self.grams):,} {self.n}-grams of {len(self.names):,} records'
 
-# %% ../nbs/01b_clean.ipynb #3cd3c650
+# %% ../nbs/01b_clean.ipynb #619b7d49
 @patch
 def hits(
     self:NgramIndex,
@@ -285,6 +295,7 @@ def hits(
     sure[sure] = self.grams[at[sure]]==h[maybe][sure]
     return np.searchsorted(starts, maybe[sure], side='right')-1,at[sure]
 
+# %% ../nbs/01b_clean.ipynb #444aef8b
 @patch
 def report(
     self:NgramIndex,

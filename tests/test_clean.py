@@ -4,10 +4,9 @@ import numpy as np, pytest
 from hypothesis import given, settings, strategies as st
 from conftest import SHARED
 from lightbrain import clean
-from lightbrain.clean import (MIN_WORDS, NgramIndex, find_duplicates, ngram_hashes, normalize, pmid_of, pubmedqa_test_pmids,
-    signatures, similarity, text_hashes, word_hashes)
+from lightbrain.clean import (NgramIndex, find_duplicates, ngram_hashes, normalize, pubmedqa_test_pmids, signatures,
+    similarity, text_hashes, word_hashes)
 from lightbrain.corpus import render_record, synthetic_records
-from lightbrain.sources import Document
 
 surrogates_too = st.text(alphabet=st.characters(exclude_categories=()))
 real = pytest.mark.skipif(not SHARED.exists(), reason='the real development data is on the maintainers\' machines only')
