@@ -9,13 +9,14 @@ __all__ = ['CONTROLS', 'SLOTS', 'SHINGLE', 'MIN_WORDS', 'PUBMEDQA_TEST_SHA256', 
            'ngram_hashes', 'signatures', 'similarity', 'find_duplicates', 'pubmedqa_test_pmids', 'pmid_of',
            'NgramIndex']
 
-# %% ../nbs/01b_clean.ipynb #bd0b1a6e
+# %% ../nbs/01b_clean.ipynb #c264fcbd
 import hashlib, re, unicodedata
 from functools import cache
 from importlib.resources import files
 from numbers import Integral
 import numpy as np
 from fastcore.basics import patch
+from .corpus import FIRST_PUBID
 from .tokenizer import repair, verified
 
 # %% ../nbs/01b_clean.ipynb #91566255
@@ -50,10 +51,10 @@ def _mixed(h):
     h ^= h>>np.uint64(29)
     return h
 
-# %% ../nbs/01b_clean.ipynb #fb34e27f
+# %% ../nbs/01b_clean.ipynb #bec98f05
 _LOWER = bytes(b+32 if 65<=b<=90 else b if 97<=b<=122 or 48<=b<=57 or b>=128 else 0 for b in range(256))
 _SIGNS = ((0xC2, set(range(0x80, 0xC0))-{0xAA, 0xB5, 0xBA}, 2),   # first byte, second byte, length: Latin-1 signs,
-          (0xC3, {0x97, 0xB7}, 2), (0xE2, range(0x80, 0xA0), 3), (0xE3, {0x80}, 3))     # × ÷, U+2000-27FF, U+3000-303F
+          (0xC3, {0x97, 0xB7}, 2), (0xE2, range(0x80, 0xA0), 3), (0xE3, {0x80}, 3))    # × ÷, U+2000-27FF, U+3000-303F
 
 def _letters(texts):
     "All texts as one array, lower-case, 0 between words; and where each text starts in it (n+1 positions)"
@@ -217,24 +218,24 @@ def pubmedqa_test_pmids()->frozenset: # 500 integers
     if len(pmids)!=500: raise ValueError(f"{name} lists {len(pmids)} different numbers, it must be 500")
     return pmids
 
-# %% ../nbs/01b_clean.ipynb #ed5a8693
-_SYNTHETIC = 900_000_000       # where the numbers of invented records begin (lesson 00a)
+# %% ../nbs/01b_clean.ipynb #cc2d682b
 _FIELDS = {'pmid','pubid','pubmed_id','pubmedid'}
-_IN_ID = re.compile(r'(?:pmid|pubmed)\W*(\d{1,8})(?!\d)|.*pubmed\.ncbi\.nlm\.nih\.gov/(\d{1,8})(?!\d)', re.I)
+_IN_ID = re.compile(r'(?:pmid|pubmed)\W*(\d{1,8})(?!\d)|.*pubmed\.ncbi\.nlm\.nih\.gov/(\d{1,8})(?!\d)', re.I|re.A)
 
 def _pmid(value):
-    "A PubMed number from a field or an id that holds nothing else, or None"
+    "A PubMed number from a field or an id that holds nothing else; None for others, and for lesson 00a's"
     if isinstance(value, str):
         m = re.fullmatch(r'\s*(?:pmid\W*)?(\d{1,8})(?:\.0)?\s*', value, re.I|re.A)
         value = int(m[1]) if m else 0
     if isinstance(value, float) and value.is_integer(): value = int(value)
-    return int(value) if isinstance(value, Integral) and 0<value<_SYNTHETIC else None
+    return int(value) if isinstance(value, Integral) and 0<value<FIRST_PUBID else None
 
 def pmid_of(
     document, # A `Document`: anything with `id` and `meta`
 )->int|None: # Its PubMed number; None when it has none, and for synthetic records
     "Find a document's PubMed number, whatever source it comes from"
-    for fields in (document.meta.get('record') or {}, document.meta):
+    record = document.meta.get('record')
+    for fields in (record if isinstance(record, dict) else {}, document.meta):
         for k,v in fields.items():
             if str(k).lower() in _FIELDS and (n := _pmid(v)): return n
     if m := _IN_ID.match(document.id): return int(m[1] or m[2]) or None
