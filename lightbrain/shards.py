@@ -59,8 +59,8 @@ def tokenizer_info(
     return dict(name=getattr(tokenizer, 'name', 'bpe'), n_vocab=tokenizer.n_vocab, eot_token=tokenizer.eot_token,
         sha256=h.hexdigest())
 
-# %% ../nbs/01c_shards.ipynb #652ba680
-BLOCK_CHARS = 2**21     # characters of text in a block: a fraction of a second of work, a few megabytes of memory
+# %% ../nbs/01c_shards.ipynb #40a48d7b
+BLOCK_CHARS = 2**20     # characters of text in a block: a tenth of a second of work, a few megabytes of memory
 
 def blocks(
     documents, # Iterable of `Document`
@@ -108,7 +108,7 @@ def chunks(
     at = np.flatnonzero(cut)
     return buf,at,np.diff(at, append=n),np.searchsorted(at, first)
 
-# %% ../nbs/01c_shards.ipynb #84d935c9
+# %% ../nbs/01c_shards.ipynb #13cf51b7
 _U = np.uint64
 WIDE,BITS,POOL,GROUP = 16,20,2**23,2**19     # bytes in a chunk that is remembered; 2**BITS places in the table; tokens; bytes looked at together
 FIRST = np.array([2**(8*n)-1 for n in range(9)], dtype=_U)          # FIRST[n] keeps the first n of 8 bytes
@@ -124,10 +124,10 @@ class ChunkEncoder:
         self.size = np.zeros(tokenizer.n_vocab, dtype=np.int64)
         for i,b in vocab.items(): self.size[i] = len(b)
     def __call__(self,
-        texts:list, # Any texts; special tokens in them are nothing but characters
+        texts:list, # Any texts, as str or UTF-8 bytes; special tokens in them are nothing but characters
     )->tuple: # (ids of all texts in a row, uint16; number of ids of each text, int64)
         "Encode texts, a group of neighbours at a time"
-        raw = [t.encode() for t in texts]
+        raw = [t.encode() if isinstance(t, str) else t for t in texts]
         counts,parts,lo,size = np.zeros(len(raw), dtype=np.int64),[np.zeros(0, dtype='<u2')],0,0
         for i,r in enumerate(raw):
             size += len(r)
@@ -201,7 +201,7 @@ def id_hash(
     "The first eight bytes of the sha256 of an id: a number that looks random and never changes"
     return int.from_bytes(hashlib.sha256(id.encode('utf-8', 'surrogatepass')).digest()[:8], 'big')
 
-# %% ../nbs/01c_shards.ipynb #af35f1a1
+# %% ../nbs/01c_shards.ipynb #b3188e22
 def _pack(o): return np.frombuffer(json.dumps(o, ensure_ascii=False).encode(), dtype=np.uint8)
 def _unpack(a): return json.loads(a.tobytes())
 
@@ -217,16 +217,17 @@ def columns(
     "Clean and encode documents, and note what lesson 01d needs to decide about them"
     ids,texts,sources,licenses,groups,pmids,records = zip(*rows)
     texts = [t if t.strip() else '' for t in map(normalize, texts)]
-    ids_,n = _encoder(tokenizer)(texts)
+    raw = [t.encode() for t in texts]
+    tokens,n = _encoder(tokenizer)(raw)
     full = n>0
-    tokens = np.insert(ids_, n.cumsum()[full], tokenizer.eot_token)              # <|endoftext|> after each document
+    tokens = np.insert(tokens, n.cumsum()[full], tokenizer.eot_token)            # <|endoftext|> after each document
     origins = sorted(set(zip(sources, licenses)))
     place = {o:i for i,o in enumerate(origins)}
-    out = dict(tokens=tokens, n_tokens=n+full, n_bytes=[len(t.encode()) for t in texts],
-        id_hash=np.array([id_hash(o) for o in ids], dtype=np.uint64), text_hash=text_hashes(texts),
+    out = dict(tokens=tokens, n_tokens=n+full, n_bytes=[len(r) for r in raw],
+        id_hash=np.array([id_hash(o) for o in ids], dtype=np.uint64), text_hash=text_hashes(raw),
         split_hash=np.array([id_hash(g or i) for g,i in zip(groups, ids)], dtype=np.uint64),
         pmid=pmids, origin=[place[o] for o in zip(sources, licenses)], origins=_pack(origins), ids=_pack(ids), records=_pack(records))
-    if near or index is not None: words = word_hashes(texts)
+    if near or index is not None: words = word_hashes(raw)
     out['signature'] = signatures(*words) if near else np.empty((len(rows), 0), dtype=np.uint16)
     out['hit_doc'],out['hit_gram'] = index.hits(*words) if index is not None else ([],[])
     ints = 'n_tokens','n_bytes','pmid','origin','hit_doc','hit_gram'

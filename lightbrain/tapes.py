@@ -8,12 +8,12 @@ Docs: https://lightbrain-dev.github.io/lightbrain/tapes.html.md"""
 __all__ = ['PER_DOCUMENT', 'REASONS', 'KEPT', 'EMPTY', 'TEST', 'LEAK', 'SPLITS', 'table', 'fates', 'guard', 'plain',
            'write_tapes', 'seal']
 
-# %% ../nbs/01d_tapes.ipynb #5d5ff796
+# %% ../nbs/01d_tapes.ipynb #f2e8a507
 import hashlib, json
 from collections import Counter
 from contextlib import ExitStack
 import numpy as np
-from .clean import find_duplicates, test_pmids
+from .clean import find_duplicates, pubmedqa_test_pmids
 from .shards import read_shard
 
 # %% ../nbs/01d_tapes.ipynb #972adf2d
@@ -37,7 +37,7 @@ def table(
         parts.append(a)
     return {k: np.concatenate([a[k] for a in parts]) for k in parts[0]} | dict(signature=sig)
 
-# %% ../nbs/01d_tapes.ipynb #ec3ced5d
+# %% ../nbs/01d_tapes.ipynb #51774aa6
 REASONS = {1:'replaced by a later document with the same id', 2:'exact copy of an earlier document', 3:'near copy of an earlier document',
     4:'empty text', 5:'official PubMedQA test record', 6:'copy of an evaluation record'}
 KEPT,EMPTY,TEST,LEAK = 0,4,5,6
@@ -51,7 +51,7 @@ def fates(
     if near is not None and len(full)<len(near): near = near[full]
     fate = np.full(len(t['n_tokens']), EMPTY, dtype=np.uint8)
     fate[full] = find_duplicates(t['id_hash'][full], t['text_hash'][full], near)
-    fate[np.isin(t['pmid'], list(test_pmids())) & (fate==KEPT)] = TEST
+    fate[np.isin(t['pmid'], list(pubmedqa_test_pmids())) & (fate==KEPT)] = TEST
     return fate
 
 # %% ../nbs/01d_tapes.ipynb #89cda8d9

@@ -131,7 +131,7 @@ def test_full_disk(driver, tmp_path):
 
 def test_planted_leaks(command, tmp_path):
     "An official test number and a copied evaluation abstract are refused by the shell, or left out on request; harmless twins pass"
-    from lightbrain.clean import test_pmids as official_pmids
+    from lightbrain.clean import pubmedqa_test_pmids as official_pmids
     number,exam = min(official_pmids()),[synthetic_record(i) for i in range(9000, 9010)]
     write_jsonl(tmp_path/'exam.jsonl', exam)
     stolen = ' '.join(exam[0]['context']['contexts']).lower()
