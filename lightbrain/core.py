@@ -10,7 +10,7 @@ __all__ = ['SCALES', 'EXTRAS', 'DISCLAIMER', 'seed_all', 'pick_device', 'pick_dt
            'doctor']
 
 # %% ../nbs/00_core.ipynb #fc5eb7e3
-import hashlib, json, os, pickle, platform, random, shutil, signal, subprocess, sys
+import glob, hashlib, json, os, pickle, platform, random, shutil, signal, subprocess, sys
 from collections import deque
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -260,7 +260,8 @@ def atomic_dir(
         raise ValueError(f"folder '{path}' holds other files, which would be lost; choose a new or an empty folder")
     path.parent.mkdir(parents=True, exist_ok=True)
     tmp,old = (path.with_name(f'.{path.name}.{kind}-{os.getpid()}') for kind in ('writing','old'))
-    for o in path.parent.glob(f'.{path.name}.*-*'): _put_back(o, path)     # left by a process that was killed
+    for kind in ('writing','old'):
+        for o in path.parent.glob(f'.{glob.escape(path.name)}.{kind}-*'): _put_back(o, path)     # left by a process that was killed
     tmp.mkdir()
     try:
         yield tmp

@@ -11,7 +11,6 @@ __all__ = ['ORDERS', 'split_of', 'split_documents', 'assemble', 'prepare', 'data
 # %% ../nbs/02_data.ipynb #2b05dadd
 import hashlib, json, shutil
 from collections import Counter
-from functools import cache
 from pathlib import Path
 import numpy as np
 from fastcore.basics import patch
@@ -234,12 +233,9 @@ def _check_seal(m, path):
     if 'seal' in m and json.loads(seal(body))['seal']!=m['seal']:
         raise ValueError(f"{path}/manifest.json is not as it was written; prepare the set again")
 
-@cache
-def _gpt2_info(): return tokenizer_info(gpt2_tokenizer())
-
 def _check_tokenizer(m, path, tokenizer):
     "`ValueError` if the set was made with another tokenizer"
-    want,have = tokenizer_info(tokenizer) if tokenizer else _gpt2_info(),m['tokenizer']
+    want,have = tokenizer_info(tokenizer or gpt2_tokenizer()),m['tokenizer']
     if have['sha256']!=want['sha256']:
         raise ValueError(f"'{path}' was made with the tokenizer {have['name']} ({have['n_vocab']:,} tokens, sha256 {have['sha256'][:12]}…), "
             f"not with {want['name']} ({want['n_vocab']:,} tokens, {want['sha256'][:12]}…); prepare the set again, or open it with tokenizer=...")

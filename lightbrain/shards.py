@@ -42,7 +42,7 @@ def encode_array(
     if hasattr(tokenizer, 'encode_to_numpy'): return tokenizer.encode_to_numpy(text, disallowed_special=())
     return np.array(tokenizer.encode_ordinary(text), dtype=np.int64)
 
-# %% ../nbs/01c_shards.ipynb #0130c646
+# %% ../nbs/01c_shards.ipynb #ef099078
 def token_bytes(
     tokenizer, # `gpt2_tokenizer()` or a `BPETokenizer`
 )->dict: # Id -> bytes
@@ -50,14 +50,17 @@ def token_bytes(
     vocab = getattr(tokenizer, 'vocab', None)
     return vocab if vocab is not None else {i: tokenizer.decode_single_token_bytes(i) for i in range(tokenizer.n_vocab)}
 
+@lru_cache(maxsize=4)
+def _sha256_of(tokenizer):
+    h = hashlib.sha256()
+    for i,b in sorted(token_bytes(tokenizer).items()): h.update(f'{i}:{b.hex()}\n'.encode())
+    return h.hexdigest()
+
 def tokenizer_info(
     tokenizer, # `gpt2_tokenizer()` or a `BPETokenizer`
 )->dict: # name, n_vocab, eot_token and the sha256 over all tokens' bytes
     "What identifies a tokenizer in a manifest"
-    h = hashlib.sha256()
-    for i,b in sorted(token_bytes(tokenizer).items()): h.update(f'{i}:{b.hex()}\n'.encode())
-    return dict(name=getattr(tokenizer, 'name', 'bpe'), n_vocab=tokenizer.n_vocab, eot_token=tokenizer.eot_token,
-        sha256=h.hexdigest())
+    return dict(name=getattr(tokenizer, 'name', 'bpe'), n_vocab=tokenizer.n_vocab, eot_token=tokenizer.eot_token, sha256=_sha256_of(tokenizer))
 
 # %% ../nbs/01c_shards.ipynb #40a48d7b
 BLOCK_CHARS = 2**20     # characters of text in a block: a tenth of a second of work, a few megabytes of memory
