@@ -144,7 +144,7 @@ def _group_of(o, column):
         raise ValueError(f"no value in the group column '{column}', so it is unknown what belongs together")
     return str(v)
 
-# %% ../nbs/01a_sources.ipynb #94b51e50
+# %% ../nbs/01a_sources.ipynb #d4068159
 def json_line_document(
     o:dict, # One object of a .jsonl file, or one row of a table
     path, # The file or its name, for the document's source
@@ -161,7 +161,7 @@ def json_line_document(
         d = record_document(pubmedqa_record({**o, 'pubid': number}))
         return replace(d, group=group) if number else replace(d, group=group, id=f'{name}:{n}')
     if not isinstance(o.get(text_column), str): return f"no '{text_column}' field"
-    rest = {k:v for k,v in o.items() if k not in (id_column,text_column,'source','license')}
+    rest = {k:v for k,v in o.items() if k not in (id_column,text_column,'source','license','pmid','record')}
     pmid = next(filter(None, (pubmed_id(o.get(k)) for k in PMID_COLUMNS)), None)
     if pmid is None and str(id).lower().startswith('pmid:'): pmid = pubmed_id(id)
     return Document(f'{name}:{n}' if id in (None, '') else str(id), o[text_column], str(o.get('source') or name),

@@ -111,7 +111,7 @@ class _Window:
         self.i += 1
         return c
 
-# %% ../nbs/00c_tables.ipynb #445feeb5
+# %% ../nbs/00c_tables.ipynb #41289713
 def read_json_entries(
     path:Path, # .json (or .json.gz) with one object
 )->Iterator[tuple]: # (key, value), never all at once
@@ -122,15 +122,16 @@ def read_json_entries(
             w = _Window(f)
             if w.skip()=='[': raise ValueError('a list, but it should be one object')
             w.take('{')
-            while w.skip()!='}' or n:
+            more = w.skip()!='}'
+            while more:
                 key = w.value()
                 if not isinstance(key, str) or key in keys: raise ValueError(f'the key {str(key)[:40]!r} occurs twice or is no text')
                 w.take(':')
                 keys.add(key); n += 1
                 o = w.value()
                 yield key,o
-                if w.take(',}')=='}': w.i -= 1; break
-            w.take('}')
+                more = w.take(',}')==','
+            if not n: w.take('}')
             if w.skip(): raise ValueError('more text behind the end of the object')
     except (*BROKEN, RecursionError) as e:
         raise ValueError(f'{path}, after entry {n}: not JSON keyed by PubMed id, as the authors of PubMedQA publish it ({e}); '
