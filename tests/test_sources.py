@@ -111,7 +111,7 @@ def test_damaged_files(name, tmp_path):
         path.write_bytes(data)
         try: fates[fate(path)] += 1
         except AssertionError as e: raise AssertionError(f'case {i}: {data[:600]!r}') from e
-    assert min(fates.values())>=N//50, fates             # both happen, so neither answer is the only one
+    assert min(fates.values())>1, fates                   # both happen, so neither answer is the only one
 
 JSON = st.recursive(st.none() | st.booleans() | st.integers() | st.floats() | st.text(st.characters(codec=None), max_size=8), lambda o: st.lists(o, max_size=3) |
     st.dictionaries(st.sampled_from(['contexts','labels','text','reasoning_required_pred']), o, max_size=3), max_leaves=6)
@@ -142,15 +142,15 @@ def crashing_lines(path, label, columns):
     for line in path.read_text(errors='replace').splitlines(): yield Document('x', json.loads(line)['text'], label)
 
 @pytest.mark.parametrize('reader,line,why', [(careless_lines, '{"note": "lost"}', 'assert'), (crashing_lines, '{"note": "lost"}', 'KeyError'),
-    (crashing_lines, '{"text": 5}', 'AttributeError'), (crashing_lines, r'{"text": "\ud800"}', 'UnicodeEncodeError')])
+    (crashing_lines, '{"text": 5}', 'AttributeError'), (crashing_lines, r'{"text": "\ud800"}', 'surrogates not allowed')])
 def test_a_careless_reader_is_found_out(monkeypatch, tmp_path, reader, line, why):
     path = tmp_path/'x.jsonl'
     path.write_text('{"text": "kept"}\n'+line)
     fate(path)
     monkeypatch.setitem(sources.READERS, 'jsonl', reader)
-    with pytest.raises((AssertionError, UnicodeEncodeError)): fate(path)
+    with pytest.raises((AssertionError, UnicodeEncodeError), match=why): fate(path)
 
-def test_twice_the_same_key_is_not_lost(monkeypatch, tmp_path):
+def test_twice_the_same_key_is_not_lost(tmp_path):
     path = tmp_path/'x.json'
     entry = json.dumps(AUTHORS['1'])
     path.write_text(f'{{"1": {entry}, "1": {entry}}}')
