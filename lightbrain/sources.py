@@ -90,8 +90,7 @@ def pubmed_id(
     value, # A field that may hold a PubMed id: 7, '7', 7.0, 'PMID: 7'
 )->int|None: # The number, or None
     "Find a PubMed id where one is expected"
-    # a column with gaps, as pandas writes it
-    if isinstance(value, float) and value.is_integer(): value = int(value)
+    if isinstance(value, float) and value.is_integer(): value = int(value)      # as pandas writes a column with gaps
     if isinstance(value, bool) or not isinstance(value, (str,int)): return None
     m = re.fullmatch(r'(?:pmid:?\s*)?0*([1-9][0-9]{0,9})(?:\.0)?', str(value).strip(), re.I)
     return int(m[1]) if m else None
@@ -204,7 +203,8 @@ def _texts(path, label, columns):
     try:
         with open_text(path) as f: text = f.read()
     except BROKEN as e: raise ValueError(f'{path}: not UTF-8 text ({e}); save it as UTF-8') from None
-    yield Document(label, text, path.resolve().parents[label.count('/')].name)
+    above = path.resolve().parents
+    yield Document(label, text, above[min(label.count('/'), len(above)-1)].name)
 
 # %% ../nbs/01a_sources.ipynb #d8378ad6
 def _need_columns(where, names, columns):
