@@ -98,14 +98,14 @@ def abstract_text(
         if text: lines.append(f'{label}: {text}' if label and label!='UNLABELLED' else text)
     return '\n'.join(lines)
 
-# %% ../nbs/00b_markup.ipynb #bdcd3606
+# %% ../nbs/00b_markup.ipynb #0674deb7
 def _citation(article, where):
     "One <PubmedArticle> or <PubmedBookArticle> as a dictionary"
     top = article.find('MedlineCitation')
     body = article.find('BookDocument') if top is None else top.find('Article')
-    pmid = (body if top is None else top)
-    if pmid is None: raise ValueError(f'{where}: neither a MedlineCitation nor a BookDocument in it')
-    pmid = pubmed_number(pmid.findtext('PMID'), where)
+    holder = body if top is None else top
+    if holder is None: raise ValueError(f'{where}: neither a MedlineCitation nor a BookDocument in it')
+    pmid = pubmed_number(holder.findtext('PMID'), where)
     if body is None: return dict(pmid=pmid, title='', abstract='', copyright='')
     return dict(pmid=pmid, title=plain(body.find('ArticleTitle')), abstract=abstract_text(body.find('Abstract')),
                 copyright=plain(body.find('Abstract/CopyrightInformation')))
@@ -114,14 +114,15 @@ def read_pubmed(
     path:Path, # NLM's .xml or .xml.gz
 )->Iterator[dict]: # `pmid title abstract copyright` for a citation; `delete` (list of PMIDs) for a DeleteCitation
     "Everything a PubMed file says, in its order"
-    n = 0
+    n,root = 0,None
     for event,e in elements(path):
+        if root is None: root = e
         if event=='start' or e.tag not in ('PubmedArticle','PubmedBookArticle','DeleteCitation'): continue
         n += 1
         where = f'{path}, record {n}'
         if e.tag=='DeleteCitation': yield {'delete': [pubmed_number(o.text, where) for o in e.iterfind('PMID')]}
         else: yield _citation(e, where)
-        e.clear()
+        root.clear()                                  # not only `e`: empty shells would pile up in the root
 
 # %% ../nbs/00b_markup.ipynb #749f5a74
 def verify_md5(
@@ -200,7 +201,7 @@ def license_name(
     if not m: return 'unknown'
     return f'CC-{m[1].upper()}-{m[2]}' if m[1] else f"{'CC0' if m[3]=='zero' else 'PDM'}-{m[4]}"
 
-# %% ../nbs/00b_markup.ipynb #767c2ff0
+# %% ../nbs/00b_markup.ipynb #75195ab6
 def _empty(e):
     "Forget what is in an element, keep what is behind it"
     e.text = None
@@ -213,7 +214,9 @@ def _take(art, e, tag, stack):
     elif tag in ('license','license_ref','copyright-statement') and art['license']=='unknown':
         art['license'] = license_name(' '.join(t for o in e.iter() for t in (*o.attrib.values(), *o.itertext())))
     elif tag in ('p','title') and {'abstract','body'} & set(stack) and not LEFT_OUT & set(stack):
-        if 'p' in stack: ET.SubElement(e, 'x').text = ' '; e.text = ' '+(e.text or '')    # a list inside a paragraph: its end will take it
+        if 'p' in stack:                              # a list inside a paragraph, whose end will take it
+            e.text = ' '+(e.text or '')
+            ET.SubElement(e, 'x').text = ' '
         else:
             if text := _BRACKETS.sub('', plain(e)): art['paragraphs'].append(text)
             _empty(e)
@@ -239,7 +242,8 @@ def read_jats(
             continue
         stack.pop()
         if tag in LEFT_OUT or (tag=='xref' and e.get('ref-type')=='bibr'): _empty(e)
-        elif tag=='article' and 'article' not in stack: yield _article(art, f'{path}, article {n}'); art = None; _empty(e)
+        elif tag=='article' and 'article' not in stack: yield _article(art,
+            f'{path}, article {n}'); art = None; _empty(e)
         elif art: _take(art, e, tag, stack)
 
 # %% ../nbs/00b_markup.ipynb #c3ad79b3

@@ -17,8 +17,8 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from .corpus import synthetic_record, render_record
 from .markup import BROKEN, pubmed_citations, read_jats, read_medquad, xml_root
-from .tables import (NOTE_AGREEMENT, check_hub_name, csv_columns, is_noteevents, open_text, parquet_columns, read_csv,
-    read_hub, read_json_entries, read_noteevents, read_parquet, unique_keys)
+from .tables import (NOTE_AGREEMENT, check_hub_name, csv_columns, is_noteevents, open_text, parquet_columns,
+    read_csv, read_hub, read_json_entries, read_noteevents, read_parquet, unique_keys)
 from .tokenizer import repair
 
 # %% ../nbs/01a_sources.ipynb #08dd26a2
@@ -29,7 +29,7 @@ class Document:
     text:str # What the model will read
     source:str # Where it comes from
     license:str='unknown' # What its licence is called
-    meta:dict = field(default_factory=dict) # Anything else; `meta['pmid']` (int) is its PubMed id, `meta['record']` a PubMedQA record
+    meta:dict = field(default_factory=dict) # Anything else; `pmid` (int) is its PubMed id, `record` a PubMedQA record
     group:str='' # Documents of one group, such as a patient, stay on one side of the split; empty = the id
 
 # %% ../nbs/01a_sources.ipynb #bc60eab3
@@ -73,7 +73,7 @@ def read_json_lines(
                 if not line.strip(): continue
                 try:
                     o = json.loads(line, object_pairs_hook=unique_keys)
-                    if '\\u' in line: o = mended(o)
+                    if '\\ud' in line or '\\uD' in line: o = mended(o)
                 except (ValueError, RecursionError) as e:
                     raise ValueError(f'{path}, line {n}: not JSON ({e}); each line must be one object') from None
                 if not isinstance(o, dict):
@@ -90,7 +90,7 @@ def pubmed_id(
     value, # A field that may hold a PubMed id: 7, '7', 7.0, 'PMID: 7'
 )->int|None: # The number, or None
     "Find a PubMed id where one is expected"
-    if isinstance(value, float) and value.is_integer(): value = int(value)      # a column with gaps, as pandas writes it
+    if isinstance(value, float) and value.is_integer(): value = int(value)      # as pandas writes a column with gaps
     if isinstance(value, bool) or not isinstance(value, (str,int)): return None
     m = re.fullmatch(r'(?:pmid:?\s*)?0*([1-9][0-9]{0,9})(?:\.0)?', str(value).strip(), re.I)
     return int(m[1]) if m else None
@@ -99,20 +99,23 @@ def _as_list(v): return v.tolist() if hasattr(v, 'tolist') else v      # numpy a
 
 def _characters(v): return ''.join(v) if isinstance(v, (list,tuple)) and all(isinstance(o, str) for o in v) else v
 
-# %% ../nbs/01a_sources.ipynb #48c140f2
+# %% ../nbs/01a_sources.ipynb #53deebb2
 def pubmedqa_record(
     o:dict, # A record in either dialect
     pubid=None, # The PubMed id, when it stands outside the record
 )->dict: # A record with `pubid question context long_answer final_decision`
     "Bring a PubMedQA record to the shape of the Hugging Face copy"
     if 'QUESTION' in o:
-        o = {new: o[old] for old,new in AUTHORS.items() if old in o} | {'context': {new: o[old] for old,new in CONTEXT.items() if old in o}}
+        o = {new: o[old] for old,new in AUTHORS.items() if old in o} | {
+            'context': {new: o[old] for old,new in CONTEXT.items() if old in o}}
     context,question,number = o.get('context'),o.get('question'),o.get('pubid', pubid)
     contexts = _as_list(context.get('contexts')) if isinstance(context, dict) else None
-    if not isinstance(contexts, (list,tuple)) or not isinstance(question, str) or not all(isinstance(c, str) for c in contexts):
+    fits = isinstance(contexts, (list,tuple)) and all(isinstance(c, str) for c in contexts)
+    if not fits or not isinstance(question, str):
         raise ValueError("not a PubMedQA record: it needs a 'question' and a 'context' with a list of 'contexts'")
     for k in ('long_answer','final_decision'):
-        if not isinstance(o.get(k), (str,type(None))): raise ValueError(f"not a PubMedQA record: its '{k}' is a {type(o[k]).__name__}, no text")
+        if not isinstance(o.get(k), (str,type(None))):
+            raise ValueError(f"not a PubMedQA record: its '{k}' is a {type(o[k]).__name__}, no text")
     if number not in (None, '', 0) and pubmed_id(number) is None:
         raise ValueError(f"not a PubMedQA record: its PubMed id is {str(number)[:20]!r}, but must be a number")
     fixed = {k: _characters(_as_list(v)) if k.endswith('_pred') else _as_list(v) for k,v in context.items()}
@@ -125,9 +128,9 @@ def record_document(
     license:str='MIT', # PubMedQA's own licence; abstracts may carry their publisher's rights
 )->Document: # Its text is `render_record(record)`
     "A PubMedQA record as a document that remembers its record"
-    if source=='synthetic': return Document(f"synthetic:{record['pubid']}", render_record(record), source, license, {'record': record})
-    known = {'pmid': record['pubid']} if record['pubid'] else {}
-    return Document(f"pmid:{record['pubid']}", render_record(record), source, license, {'record': record} | known)
+    real = source!='synthetic' and record['pubid']       # an invented record has no number in PubMed
+    return Document(f"{'synthetic' if source=='synthetic' else 'pmid'}:{record['pubid']}", render_record(record),
+                    source, license, {'record': record} | ({'pmid': real} if real else {}))
 
 PMID_COLUMNS = 'pmid','pubid','PMID','pubmed_id'
 
@@ -144,7 +147,7 @@ def _group_of(o, column):
         raise ValueError(f"no value in the group column '{column}', so it is unknown what belongs together")
     return str(v)
 
-# %% ../nbs/01a_sources.ipynb #94b51e50
+# %% ../nbs/01a_sources.ipynb #25a7c1a8
 def json_line_document(
     o:dict, # One object of a .jsonl file, or one row of a table
     path, # The file or its name, for the document's source
@@ -155,13 +158,14 @@ def json_line_document(
 ): # A `Document`, or a reason to drop it
     "A document from an object that has a text or is a PubMedQA record"
     name,id,group = getattr(path, 'name', path),o.get(id_column),_group_of(o, group_column)
-    if isinstance(id, (list,dict)): raise ValueError(f"its '{id_column}' is a {type(id).__name__}, but must be a text or a number")
+    if isinstance(id, (list,dict)):
+        raise ValueError(f"its '{id_column}' is a {type(id).__name__}, but must be a text or a number")
     if _is_record(o, text_column):
         number = o.get('pubid') or pubmed_id(id)
         d = record_document(pubmedqa_record({**o, 'pubid': number}))
         return replace(d, group=group) if number else replace(d, group=group, id=f'{name}:{n}')
     if not isinstance(o.get(text_column), str): return f"no '{text_column}' field"
-    rest = {k:v for k,v in o.items() if k not in (id_column,text_column,'source','license')}
+    rest = {k:v for k,v in o.items() if k not in (id_column,text_column,'source','license','pmid','record')}
     pmid = next(filter(None, (pubmed_id(o.get(k)) for k in PMID_COLUMNS)), None)
     if pmid is None and str(id).lower().startswith('pmid:'): pmid = pubmed_id(id)
     return Document(f'{name}:{n}' if id in (None, '') else str(id), o[text_column], str(o.get('source') or name),
@@ -178,8 +182,9 @@ def _authors_json(path, label, columns):
     for pmid,o in read_json_entries(path):
         try:
             o = mended(o)
-            if not isinstance(o, dict): raise ValueError('expected one object keyed by PubMed id, as the authors of PubMedQA '
-                'publish it; is it JSON lines? Then name it .jsonl')
+            if not isinstance(o, dict):
+                raise ValueError('expected one object keyed by PubMed id, as the authors of PubMedQA publish it; is it '
+                    'JSON lines? Then name it .jsonl')
             record = pubmedqa_record(o, pmid)
             if not record['pubid']: raise ValueError('its key is no PubMed id')
             yield record_document(record)
@@ -198,7 +203,8 @@ def _texts(path, label, columns):
     try:
         with open_text(path) as f: text = f.read()
     except BROKEN as e: raise ValueError(f'{path}: not UTF-8 text ({e}); save it as UTF-8') from None
-    yield Document(label, text, path.resolve().parents[label.count('/')].name)
+    above = path.resolve().parents
+    yield Document(label, text, above[min(label.count('/'), len(above)-1)].name)
 
 # %% ../nbs/01a_sources.ipynb #d8378ad6
 def _need_columns(where, names, columns):
@@ -233,19 +239,21 @@ def _hub(source, label, columns):
         except ValueError as e: raise ValueError(f'{name}, row {i}: {e}') from None
         yield d
 
-# %% ../nbs/01a_sources.ipynb #f0c74ebb
+# %% ../nbs/01a_sources.ipynb #53599e40
 def _pubmed_document(o):
     "A citation as a document; a reason stays a reason"
     if isinstance(o, str): return o
     more = {k:o[k] for k in ('title','copyright') if o[k]}
-    return Document(f"pmid:{o['pmid']}", f"{o['title']}\n{o['abstract']}".strip(), 'PubMed', 'NLM PubMed terms', {'pmid':o['pmid']} | more)
+    return Document(f"pmid:{o['pmid']}", f"{o['title']}\n{o['abstract']}".strip(), 'PubMed', 'NLM PubMed terms',
+        {'pmid':o['pmid']} | more)
 
 def _jats(path, label, columns):
     for n,o in enumerate(read_jats(path), 1):
         if isinstance(o, str): yield o; continue
         ids = [f'{k}:{o[f]}' for k,f in (('pmc','pmcid'), ('pmid','pmid'), ('doi','doi')) if o[f]]
         meta = {k:o[k] for k in ('pmid','doi','title') if o[k]}
-        yield Document((ids or [f'{label}:{n}'])[0], '\n'.join([o['title'], *o['paragraphs']]).strip(), 'PMC', o['license'], meta)
+        yield Document((ids or [f'{label}:{n}'])[0], '\n'.join([o['title'], *o['paragraphs']]).strip(), 'PMC',
+            o['license'], meta)
 
 def _medquad(path, label, columns):
     for o in read_medquad(path):
@@ -254,11 +262,12 @@ def _medquad(path, label, columns):
         text = '\n'.join(f'Question: {q}\nAnswer: {a}' for q,a in o['pairs'])
         yield Document(id, text, 'MedQuAD', 'CC-BY-4.0', {'title':o['focus']})
 
-READERS = dict(synthetic=_synthetic, json=_authors_json, jsonl=_json_lines, csv=_csv, parquet=_parquet, notes=_notes, txt=_texts,
-               jats=_jats, medquad=_medquad, hub=_hub)
+READERS = dict(synthetic=_synthetic, json=_authors_json, jsonl=_json_lines, csv=_csv, parquet=_parquet, notes=_notes,
+               txt=_texts, jats=_jats, medquad=_medquad, hub=_hub)
 
 # %% ../nbs/01a_sources.ipynb #b05dc04f
-ENDINGS = {'.txt':'txt', '.json':'json', '.jsonl':'jsonl', '.csv':'csv', '.tsv':'csv', '.parquet':'parquet', '.xml':'xml', '.nxml':'xml'}
+ENDINGS = {'.txt':'txt', '.json':'json', '.jsonl':'jsonl', '.csv':'csv', '.tsv':'csv', '.parquet':'parquet',
+    '.xml':'xml', '.nxml':'xml'}
 ROOTS = {'PubmedArticleSet':'pubmed', 'article':'jats', 'pmc-articleset':'jats', 'Document':'medquad'}
 _BESIDE = re.compile('readme|licen[cs]e|copying|changelog|attribution', re.I)
 
@@ -267,15 +276,17 @@ def file_kind(
 )->str|None: # The name of its reader, or None for a file that is no text source
     "How to read a file; `ValueError` for one that is empty or in an unknown XML dialect"
     kind = ENDINGS.get(Path(path.name.removesuffix('.gz')).suffix.lower())
-    if kind and kind!='txt' and not path.stat().st_size: raise ValueError(f"'{path}' is empty; was the download finished?")
+    if kind and kind!='txt' and not path.stat().st_size:
+        raise ValueError(f"'{path}' is empty; was the download finished?")
     if kind=='csv' and is_noteevents(csv_columns(path)): return 'notes'
     if kind!='xml': return kind
     root = xml_root(path)
     if root in ROOTS: return ROOTS[root]
-    raise ValueError(f"{path}: its first tag is <{root[:40]}>, but only {', '.join(f'<{o}>' for o in ROOTS)} can be read "
-        "(PubMed, PMC, MedQuAD); convert it to JSON lines")
+    known = ', '.join(f'<{o}>' for o in ROOTS)
+    raise ValueError(f"{path}: its first tag is <{root[:40]}>, but only {known} can be read (PubMed, PMC, MedQuAD); "
+        "convert it to JSON lines")
 
-# %% ../nbs/01a_sources.ipynb #c1b044c6
+# %% ../nbs/01a_sources.ipynb #5670ff82
 def _folder(folder, files, text_column):
     "Parts [(kind, path, label)] of the files in a folder, and a notice about those that are ignored"
     parts,ignored = [],Counter()
@@ -287,9 +298,10 @@ def _folder(folder, files, text_column):
         else: ignored[p.suffix or p.name] += 1
     said = ', '.join(f'{n} {k}' for k,n in sorted(ignored.items()))
     if not parts:
-        raise ValueError(f"folder '{folder}' holds no {', '.join(ENDINGS)} file with text{f' ({said})' if said else ''}; name a file "
-            "instead, or another folder")
-    return parts,[f"{sum(ignored.values())} file(s) in '{folder.resolve().name}' are no text source and were ignored: {said}"] if ignored else []
+        raise ValueError(f"folder '{folder}' holds no {', '.join(ENDINGS)} file with text ({said or 'it is empty'}); "
+            "name a file instead, or another folder")
+    n,name = sum(ignored.values()),folder.resolve().name
+    return parts,[f"{n} file(s) in '{name}' are no text source and were ignored: {said}"]*bool(ignored)
 
 def _exists(path):
     try: return path.exists()
@@ -318,14 +330,14 @@ def _one_source(name, text_column):
     raise ValueError(f"no file or folder '{path}'; check the path, or use 'synthetic' or a hub name such as "
         f"qiaojin/PubMedQA")
 
-# %% ../nbs/01a_sources.ipynb #23d351cf
+# %% ../nbs/01a_sources.ipynb #c10d2641
 def _paths(path, text_column):
     "Parts of an existing file or folder"
     if path.is_dir(): return _folder(path, sorted(p for p in path.rglob('*') if _visible(p, path)), text_column)
     if not path.stat().st_size: raise ValueError(f"'{path}' is empty; was the download finished?")
     if kind := file_kind(path): return [(kind, path, repair(path.name))],[]
-    raise ValueError(f"'{path}': cannot read a {path.suffix or 'nameless'} file; use {', '.join(ENDINGS)} (or one of them with .gz), "
-        "or a folder of them")
+    raise ValueError(f"'{path}': cannot read a {path.suffix or 'nameless'} file; use {', '.join(ENDINGS)} (or one of "
+        "them with .gz), or a folder of them")
 
 def _matching(pattern, text_column):
     "Parts of the files that a pattern matches"
@@ -335,7 +347,7 @@ def _matching(pattern, text_column):
     if not files: raise ValueError(f"no file matches '{pattern}'; check the pattern")
     return _folder(Path(*parts[:fixed]), files, text_column)
 
-# %% ../nbs/01a_sources.ipynb #eab8bee8
+# %% ../nbs/01a_sources.ipynb #310d9830
 def _walk(parts, columns, workers):
     "Documents and reasons of all parts, in order"
     pubmed = [p for kind,p,_ in parts if kind=='pubmed']
@@ -352,11 +364,12 @@ def _distinct(parts):
     for depth in range(2, 50):
         often = Counter(label for _,_,label in parts)
         if max(often.values())==1: break
-        parts = [(kind, p, label if often[label]==1 else '/'.join(p.resolve().parts[-depth:])) for kind,p,label in parts]
+        longer = lambda p, label: label if often[label]==1 else '/'.join(p.resolve().parts[-depth:])
+        parts = [(kind, p, longer(p, label)) for kind,p,label in parts]
     return parts
 
 def load_documents(
-    source, # 'synthetic', a path, folder, pattern, hub name, several of these (commas or a list), or an iterable of `Document`
+    source, # 'synthetic', a path, pattern or hub name; several (commas or a list); or an iterable of `Document`
     text_column:str='text', # Where tables and JSON lines have their text
     id_column:str='id', # ... and their id; without one, file and line make an id
     group_column:str|None=None, # ... and what must stay on one side of the split, such as a patient
@@ -371,10 +384,12 @@ def load_documents(
     found = [_one_source(str(o).strip(), text_column) for o in names]
     parts = _distinct([o for _,some,_ in found for o in some])
     notices = [o for *_,some in found for o in some]+[NOTE_AGREEMENT]*any(kind=='notes' for kind,_,_ in parts)
-    plain = next((label for kind,_,label in parts if kind in ('txt','pubmed','jats','medquad','json','synthetic')), None)
-    if group_column and plain: raise ValueError(f"group_column='{group_column}', but '{plain}' has no columns; leave it out")
+    plain = [label for kind,_,label in parts if kind in ('txt','pubmed','jats','medquad','json','synthetic')]
+    if group_column and plain:
+        raise ValueError(f"group_column='{group_column}', but '{plain[0]}' has no columns; leave it out")
     columns = dict(text_column=text_column, id_column=id_column, group_column=group_column)
-    shown = ','.join(o for o,*_ in found)         # messages and manifests name the file, not where it lies on this machine
+    # messages and manifests name the file, not where it lies on this machine
+    shown = ','.join(o for o,*_ in found)
     return Documents(shown, lambda: _walk(parts, columns, workers), notices)
 
 # %% ../nbs/01a_sources.ipynb #9ac71ba9

@@ -17,7 +17,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from .markup import BROKEN, open_bytes
 
-# %% ../nbs/00c_tables.ipynb #b6dfb8f2
+# %% ../nbs/00c_tables.ipynb #0ee1970c
 MAX_FIELD = 2**26      # characters; a field that large is a quote that was never closed
 
 def open_text(
@@ -29,43 +29,46 @@ def open_text(
 
 def _table_error(path, line, why): return ValueError(f'{path}, line {line}: {why}')
 
-def read_csv(
-    path:Path, # .csv, or .tsv with tabs; either with .gz; the first row names the columns
-)->Iterator[tuple]: # (line where the row starts, dictionary of strings); blank lines are skipped
-    "Rows of a table; `ValueError` with file, line and rule when it is not one"
+def _csv_rows(path):
+    "(line where it starts, list of fields) of every row, the header included"
     csv.field_size_limit(MAX_FIELD)
-    tab,line,names = Path(path.name.removesuffix('.gz')).suffix=='.tsv',1,None
+    tab,line = Path(path.name.removesuffix('.gz')).suffix=='.tsv',1
     try:
         with open_text(path, newline='') as f:
             rows = csv.reader(f, strict=True, delimiter='\t' if tab else ',')
             for row in rows:
-                start,line = line,rows.line_num+1
-                if not row: continue
-                if names is None: names = _column_names(path, row)
-                elif len(row)!=len(names): raise _table_error(path, start, f'{len(row)} fields, but the header names {len(names)}')
-                else: yield start,dict(zip(names, row))
-    except csv.Error as e: raise _table_error(path, line, f'not a row of a CSV file ({e}); is a quote left open?') from None
-    except BROKEN as e: raise e if str(e).startswith(f'{path}') else _table_error(path, line, f'not readable as UTF-8 text ({e}); is it complete?') from None
+                if row: yield line,row
+                line = rows.line_num+1
+    except csv.Error as e:
+        raise _table_error(path, line, f'not a row of a CSV file ({e}); is a quote left open?') from None
+    except BROKEN as e:
+        raise _table_error(path, line, f'not readable as UTF-8 text ({e}); is it complete?') from None
 
+# %% ../nbs/00c_tables.ipynb #45ceb93c
 def _column_names(path, row):
     "The header, checked"
     names = [o.strip() for o in row]
     twice = next((o for o in names if names.count(o)>1), None)
-    if twice is not None: raise ValueError(f"{path}, line 1: two columns are called '{twice[:40]}'; each needs its own name")
-    return names
+    if twice is None: return names
+    raise ValueError(f"{path}, line 1: two columns are called '{twice[:40]}'; each needs its own name")
 
-# %% ../nbs/00c_tables.ipynb #8cc5fc84
+def read_csv(
+    path:Path, # .csv, or .tsv with tabs; either with .gz; the first row names the columns
+)->Iterator[tuple]: # (line where the row starts, dictionary of strings); blank lines are skipped
+    "Rows of a table; `ValueError` with file, line and rule when it is not one"
+    rows = _csv_rows(path)
+    names = _column_names(path, next(rows, (1, []))[1])
+    for line,row in rows:
+        if len(row)!=len(names):
+            raise _table_error(path, line, f'{len(row)} fields, but the header names {len(names)}')
+        yield line,dict(zip(names, row))
+
+# %% ../nbs/00c_tables.ipynb #a32e5b91
 def csv_columns(
     path:Path, # As for `read_csv`
 )->list: # The names in the first row; empty for an empty file
     "The header of a table"
-    tab = Path(path.name.removesuffix('.gz')).suffix=='.tsv'
-    csv.field_size_limit(MAX_FIELD)
-    try:
-        with open_text(path, newline='') as f:
-            return _column_names(path, next((r for r in csv.reader(f, strict=True, delimiter='\t' if tab else ',') if r), []))
-    except csv.Error as e: raise _table_error(path, 1, f'not a row of a CSV file ({e}); is a quote left open?') from None
-    except BROKEN as e: raise e if str(e).startswith(f'{path}') else _table_error(path, 1, f'not readable as UTF-8 text ({e}); is it complete?') from None
+    return _column_names(path, next(_csv_rows(path), (1, []))[1])
 
 # %% ../nbs/00c_tables.ipynb #242c6859
 def unique_keys(
@@ -77,12 +80,14 @@ def unique_keys(
     twice = next(k for k,n in Counter(k for k,_ in pairs).items() if n>1)
     raise ValueError(f"the key {twice[:40]!r} occurs twice in one object")
 
-# %% ../nbs/00c_tables.ipynb #67b98dbc
+# %% ../nbs/00c_tables.ipynb #b9ef9c6a
 MAX_ENTRY = 2**26      # characters; far above any record
 
 class _Window:
     "The part of a text file that is being decoded"
-    def __init__(self, f): self.f,self.s,self.i,self.end,self.decode = f,'',0,False,json.JSONDecoder(object_pairs_hook=unique_keys).raw_decode
+    def __init__(self, f):
+        self.f,self.s,self.i,self.end = f,'',0,False
+        self.decode = json.JSONDecoder(object_pairs_hook=unique_keys).raw_decode
     def grow(self, size):
         new = self.f.read(size)
         self.s,self.i,self.end = self.s[self.i:]+new,0,not new
@@ -111,7 +116,7 @@ class _Window:
         self.i += 1
         return c
 
-# %% ../nbs/00c_tables.ipynb #445feeb5
+# %% ../nbs/00c_tables.ipynb #b9be3ec3
 def read_json_entries(
     path:Path, # .json (or .json.gz) with one object
 )->Iterator[tuple]: # (key, value), never all at once
@@ -122,31 +127,35 @@ def read_json_entries(
             w = _Window(f)
             if w.skip()=='[': raise ValueError('a list, but it should be one object')
             w.take('{')
-            while w.skip()!='}' or n:
+            more = w.skip()!='}'
+            while more:
                 key = w.value()
-                if not isinstance(key, str) or key in keys: raise ValueError(f'the key {str(key)[:40]!r} occurs twice or is no text')
+                if not isinstance(key, str) or key in keys:
+                    raise ValueError(f'the key {str(key)[:40]!r} occurs twice or is no text')
                 w.take(':')
                 keys.add(key); n += 1
                 o = w.value()
                 yield key,o
-                if w.take(',}')=='}': w.i -= 1; break
-            w.take('}')
+                more = w.take(',}')==','
+            if not n: w.take('}')
             if w.skip(): raise ValueError('more text behind the end of the object')
     except (*BROKEN, RecursionError) as e:
-        raise ValueError(f'{path}, after entry {n}: not JSON keyed by PubMed id, as the authors of PubMedQA publish it ({e}); '
-            f'is it complete? If it is JSON lines, name it .jsonl') from None
+        raise ValueError(f'{path}, after entry {n}: not JSON keyed by PubMed id, as the authors of PubMedQA publish it '
+            f'({e}); is it complete? If it is JSON lines, name it .jsonl') from None
 
-# %% ../nbs/00c_tables.ipynb #c56fc246
+# %% ../nbs/00c_tables.ipynb #dbd28cab
 @contextmanager
 def _parquet(path):
     "An open parquet file; whatever pyarrow finds wrong becomes one sentence"
     try: import pyarrow.parquet as pq
-    except ImportError: raise ValueError(f"'{path}' is a parquet file, and reading it needs one more package: pip install pyarrow") from None
+    except ImportError:
+        raise ValueError(f"'{path}' is parquet, and reading it needs one more package: pip install pyarrow") from None
     try:
         with pq.ParquetFile(path) as f: yield f
     except Exception as e:                               # pyarrow has many kinds of errors, and they change
         if isinstance(e, ValueError) and str(e).startswith(f'{path}'): raise
-        raise ValueError(f'{path}: not a readable parquet file ({type(e).__name__}: {str(e)[:100]}); is it complete?') from None
+        why = f'{type(e).__name__}: {str(e)[:100]}'
+        raise ValueError(f'{path}: not a readable parquet file ({why}); is it complete?') from None
 
 def parquet_columns(
     path:Path, # .parquet
@@ -162,13 +171,16 @@ def read_parquet(
     with _parquet(path) as f:
         for batch in f.iter_batches(1000):
             for o in batch.to_pylist(): n += 1; yield n,o
-        if n!=f.metadata.num_rows: raise ValueError(f'{path}: {n:,} rows, but its footer says {f.metadata.num_rows:,}; is it complete?')
+        if n!=f.metadata.num_rows:
+            raise ValueError(f'{path}: {n:,} rows, but its footer says {f.metadata.num_rows:,}; is it complete?')
 
-# %% ../nbs/00c_tables.ipynb #97d8c08a
-NOTE_COLUMNS = ('ROW_ID SUBJECT_ID HADM_ID CHARTDATE CHARTTIME STORETIME CATEGORY DESCRIPTION CGID ISERROR TEXT').split()
-NOTE_AGREEMENT = ('These are clinical notes in the shape of MIMIC-III NOTEEVENTS. If they come from PhysioNet, its data use agreement '
-    'covers whatever is made from them: share neither the notes, nor the prepared tokens, nor a model trained on them, and send no note to '
-    'an online service.')
+# %% ../nbs/00c_tables.ipynb #c8de1983
+NOTE_COLUMNS = ('ROW_ID SUBJECT_ID HADM_ID CHARTDATE CHARTTIME STORETIME CATEGORY DESCRIPTION CGID '
+                'ISERROR TEXT').split()
+NOTE_AGREEMENT = (
+    'These are clinical notes in the shape of MIMIC-III NOTEEVENTS. If they come from PhysioNet, its data use agreement '
+    'covers whatever is made from them: share neither the notes, nor the prepared tokens, nor a model trained on them, '
+    'and send no note to an online service.')
 
 def is_noteevents(
     columns, # Column names
@@ -185,12 +197,13 @@ def read_noteevents(
     for line,o in read_csv(path):
         o = {k.upper():v for k,v in o.items()}
         for k in ('ROW_ID','SUBJECT_ID'):
-            if not o[k].strip(): raise _table_error(path, line, f'{k} is empty; without it a note cannot be told apart or kept with its patient')
+            if not o[k].strip():
+                raise _table_error(path, line, f'{k} is empty; it tells notes apart and keeps them with their patient')
         if o['ISERROR'].strip() in ('1','1.0'): yield line,'ISERROR = 1'
         else: yield line,dict(row=o['ROW_ID'].strip(), patient=o['SUBJECT_ID'].strip(), category=o['CATEGORY'].strip(),
                               description=o['DESCRIPTION'].strip(), text=o['TEXT'])
 
-# %% ../nbs/00c_tables.ipynb #22ff0bf8
+# %% ../nbs/00c_tables.ipynb #991489a1
 def read_hub(
     name:str, # 'owner/name', or 'owner/name:config'
 )->Iterator[tuple]: # (row number from 1, dictionary)
@@ -198,13 +211,14 @@ def read_hub(
     repo,_,config = name.partition(':')
     if repo=='qiaojin/PubMedQA' and not config: config = 'pqa_labeled'
     try: from datasets import load_dataset
-    except ImportError: raise ValueError(f"reading '{name}' from the hub needs one more package: pip install datasets") from None
+    except ImportError:
+        raise ValueError(f"reading '{name}' from the hub needs one more package: pip install datasets") from None
     n = 0
     try:
         for o in load_dataset(repo, config or None, split='train', streaming=True): n += 1; yield n,o
     except Exception as e:
-        why = next(iter(str(e).splitlines()), '')[:100]
-        raise ValueError(f"'{name}' is no file here, and the hub did not deliver it after {n:,} rows ({type(e).__name__}: {why}); "
+        why = f"{type(e).__name__}: {next(iter(str(e).splitlines()), '')[:100]}"
+        raise ValueError(f"'{name}' is no file here, and the hub did not deliver it after {n:,} rows ({why}); "
                          "check the name and the network, or use --source synthetic") from None
 
 def check_hub_name(

@@ -65,19 +65,20 @@ def test_kills(driver, tmp_path):
     write_jsonl(tmp_path/'old.jsonl', notes(300, 50_000))
     write_jsonl(tmp_path/'new.jsonl', notes(6000))
     out = tmp_path/'set'
-    start = time.monotonic()
     p = driver(tmp_path/'new.jsonl', tmp_path/'straight', '--workers', 2)
     assert p.wait()==0, p.stderr.read()
-    wall,new = time.monotonic()-start,fingerprints(tmp_path/'straight')
+    new,most = fingerprints(tmp_path/'straight'),(tmp_path/'new.jsonl').stat().st_size//60_000
+    pieces = lambda: len(list(tmp_path.glob('.set.shards/*.npz')))
     reused = 0
     for i in range(KILLS):
         assert driver(tmp_path/'old.jsonl', out).wait()==0
         old = fingerprints(out)
         p = driver(tmp_path/'new.jsonl', out, '--workers', 2)
-        whom,end = ('worker','parent')[i%2],time.monotonic()+r.uniform(0.3, 1)*wall
-        while time.monotonic()<end and p.poll() is None:
+        whom,when,then = ('worker','parent')[i%2],r.randint(0, most),r.uniform(0, 0.2)      # after so many pieces, and a moment later
+        while p.poll() is None and pieces()<when:
             assert accepted(out) in (old, new, None)
-            time.sleep(0.02)
+            time.sleep(0.01)
+        time.sleep(then)
         victims = children(p.pid) if whom=='worker' else [p.pid]
         for v in victims[:1]:
             try: os.kill(v, signal.SIGKILL)
@@ -86,7 +87,7 @@ def test_kills(driver, tmp_path):
         if p.returncode>0: assert 'Traceback' not in err and 'worker process ended early' in err
         seen = accepted(out)
         assert seen in (old, new) or (seen is None and any(o.name.startswith('.set.old-') for o in tmp_path.iterdir()))
-        left = len(list(tmp_path.glob('.set.shards/*.npz')))
+        left = pieces()
         p = driver(tmp_path/'new.jsonl', out, '--workers', 2)
         _,err = p.communicate()
         assert p.returncode==0, err
