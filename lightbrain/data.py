@@ -19,7 +19,7 @@ from .core import atomic_dir, file_sha256
 from .sources import Document, load_documents, load_records
 from .tokenizer import gpt2_tokenizer
 from .clean import NgramIndex
-from .shards import id_hash, to_uint16, tokenize, tokenizer_info
+from .shards import cores, id_hash, to_uint16, tokenize, tokenizer_info
 from .tapes import KEPT, LEAK, REASONS, SPLITS, TEST, fates, guard, plain, seal, table, write_tapes
 
 # %% ../nbs/02_data.ipynb #63d9fa41
@@ -118,7 +118,7 @@ def prepare(
     "Turn a source into checked tapes of tokens; `ValueError` if either split would be empty or a test would leak"
     _check_options(near_duplicates, test_records, validation)
     enc,out = tokenizer or gpt2_tokenizer(),Path(out_dir)
-    docs = load_documents(source, **columns)
+    docs = load_documents(source, workers=workers or min(cores(), 8), **columns)
     if isinstance(evaluation, (str,Path)): evaluation = load_records(evaluation)
     index = NgramIndex(evaluation) if evaluation is not None else None
     work = out.with_name(f'.{out.name}.shards')
