@@ -342,7 +342,7 @@ def _open(self:Trainer):
         self.out.mkdir(parents=True, exist_ok=True)
         if self.step and not log.exists() and copies and copies[0].exists(): atomic_write(log, copies[0].read_bytes())
         atomic_write(self.out/'config.yaml', yaml.safe_dump(asdict(self.config), sort_keys=False))
-    self.log = RunLog(self.out, self.step, LivePlot() if self.live else None)
+    self.log = RunLog(self.out, self.step or -1, LivePlot() if self.live else None)      # a run from the start has no lines
 
 @patch
 def _loop(self:Trainer):
