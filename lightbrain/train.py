@@ -169,7 +169,7 @@ class Trainer:
         self.team.rows(torch.empty(config.batch_size))                    # says so now if it cannot be shared
         m = config.head_samples
         self.head = SampledHead(self.train.tokens, size.vocab_size, m) if m else None
-        self.wishes = []
+        self.wishes,self.log,self.bar = [],None,None
         self.fresh()
 
 @patch
@@ -265,7 +265,8 @@ def save(self:Trainer)->Path: # The checkpoint's folder
         scaler=self.scaler.state_dict(), guard=self.guard.state_dict(), dtype=str(self.dtype), config=asdict(c),
         config_sha256=config_hash(c), data={s:o['sha256'] for s,o in self.train.manifest['splits'].items()})
     self.saved_at = self.step
-    prune_checkpoints(home, keep=c.keep)
+    try: prune_checkpoints(home, keep=c.keep)
+    except OSError as e: self.note(f"old checkpoints could not be removed ({e}); the run goes on")
     for o in mirror:
         try:
             mirror_checkpoint(path, o, keep=c.keep)
@@ -305,8 +306,8 @@ def note(self:Trainer,
 )->None:
     "Say something on the screen and in the log"
     self.messages.append(text)
-    if getattr(self, 'log', None): self.log.write(step=self.step, tokens=self.tokens, note=text)
-    if getattr(self, 'bar', None) is not None: self.bar.write(text)
+    if self.log: self.log.write(step=self.step, tokens=self.tokens, note=text)
+    if self.bar is not None: self.bar.write(text)
 
 @patch
 def fit(self:Trainer)->'Trainer': # Itself, trained; `out/model` then holds the model
@@ -324,7 +325,7 @@ def fit(self:Trainer)->'Trainer': # Itself, trained; `out/model` then holds the 
             if self.step==0: self._look()
             stopped = self._loop()
     finally:
-        if first and getattr(self, 'log', None): self.log.close()
+        if self.log: self.log.close()
         self.log = self.bar = None
         set_rng_state(dice)                                            # the caller's dice are as they were
     if stopped: raise KeyboardInterrupt(f"stopped by {self.wishes[0] if self.wishes else 'another process'} after step "
