@@ -215,7 +215,7 @@ def describe_optimizer(
     params = [[[tuple(p.shape), str(p.dtype)] for p in group['params']] for group in optimizer.param_groups]
     return dict(kind=type(optimizer).__name__, params=params, state_dict=optimizer.state_dict())
 
-# %% ../nbs/04b_checkpoint.ipynb #8e016dc0
+# %% ../nbs/04b_checkpoint.ipynb #82266ca1
 @contextmanager
 def needs_room(
     folder, # Where something is about to be written
@@ -234,11 +234,16 @@ def needs_room(
 
 def nbytes(
     o, # Nested state
-)->int: # Bytes of all tensors and arrays in it; tied ones count each time
+    seen:set|None=None, # Places in memory that are counted already: tied weights are stored once
+)->int: # Bytes of all tensors and arrays in it
     "About how much room a state needs on the disk"
-    if isinstance(o, (Tensor,np.ndarray)): return o.nbytes
-    if isinstance(o, (list,tuple)): return sum(map(nbytes, o))
-    return sum(map(nbytes, o.values())) if isinstance(o, dict) else 8
+    seen = set() if seen is None else seen
+    if isinstance(o, Tensor):
+        place = o.data_ptr(),o.shape
+        return 0 if place in seen else seen.add(place) or o.nbytes
+    if isinstance(o, np.ndarray): return o.nbytes
+    if isinstance(o, (list,tuple)): return sum(nbytes(v, seen) for v in o)
+    return sum(nbytes(v, seen) for v in o.values()) if isinstance(o, dict) else 8
 
 # %% ../nbs/04b_checkpoint.ipynb #036c1c5b
 def save_checkpoint(

@@ -330,7 +330,7 @@ def test_no_room_at_each_write_of_a_save(data, half_way, tmp_path, monkeypatch):
     assert n>=20, n
     print(f'\n{n} operations of a save, each refused once')
 
-@pytest.mark.skipif(not os.environ.get('LIGHTBRAIN_TMPFS'), reason='set LIGHTBRAIN_TMPFS to a folder on a disk of about 5 MB (mounting one needs root)')
+@pytest.mark.skipif(not os.environ.get('LIGHTBRAIN_TMPFS'), reason='set LIGHTBRAIN_TMPFS to a folder on a disk of about 80 MB (mounting one needs root)')
 def test_no_room_on_a_real_disk(data, tmp_path):
     "Fill a small disk to each level between nothing and everything free"
     small = Path(os.environ['LIGHTBRAIN_TMPFS'])
