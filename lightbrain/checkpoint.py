@@ -6,13 +6,14 @@ Docs: https://lightbrain-dev.github.io/lightbrain/checkpoint.html.md"""
 
 # %% auto #0
 __all__ = ['FORMAT', 'PARTS', 'FILES', 'HOW', 'TensorStore', 'flatten', 'unflatten', 'write_part', 'read_part', 'manifest_text',
-           'write_manifest', 'read_manifest', 'verify_checkpoint', 'why_broken', 'describe_optimizer',
-           'save_checkpoint', 'check_model', 'check_optimizer', 'restore_optimizer', 'load_checkpoint', 'rng_state',
-           'set_rng_state', 'checkpoint_dir', 'list_checkpoints', 'latest_checkpoint', 'prune_checkpoints']
+           'write_manifest', 'read_manifest', 'verify_checkpoint', 'why_broken', 'describe_optimizer', 'needs_room',
+           'nbytes', 'save_checkpoint', 'check_model', 'check_optimizer', 'restore_optimizer', 'load_checkpoint',
+           'rng_state', 'set_rng_state']
 
 # %% ../nbs/04b_checkpoint.ipynb #f5309e03
-import hashlib, json, math, platform, random, re, shutil
+import errno, hashlib, json, math, platform, random, re, shutil
 from collections import OrderedDict
+from contextlib import contextmanager
 from importlib.metadata import version
 from pathlib import Path
 import numpy as np
@@ -21,6 +22,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import nn, Tensor
 from torch.optim import Optimizer
+from . import __version__
 from .core import atomic_dir, file_sha256
 
 # %% ../nbs/04b_checkpoint.ipynb #0d4ac346
@@ -153,7 +155,8 @@ def write_manifest(
 )->None:
     "Write `MANIFEST.json`: format, step, size and sha256 of every file, versions"
     files = {p.name:dict(size=p.stat().st_size, sha256=file_sha256(p)) for p in sorted(folder.iterdir())}
-    versions = dict(python=platform.python_version(), **{o:version(o) for o in ('torch','numpy','safetensors')})
+    versions = dict(python=platform.python_version(), lightbrain=__version__,
+                    **{o:version(o) for o in ('torch','numpy','safetensors')})
     body = dict(format=FORMAT, step=step, files=files, versions=versions)
     (folder/'MANIFEST.json').write_text(manifest_text(body), encoding='utf-8')
 
@@ -190,6 +193,9 @@ def verify_checkpoint(
         if why: raise ValueError(f"{f} {why}; use an older checkpoint")
     absent = [o for o in FILES[1:] if o not in body['files']]
     if absent: raise ValueError(f"{path} lacks {', '.join(absent)}; use another checkpoint")
+    here = {p.name for p in path.iterdir() if p.name[:1]!='.'} | {*body['files']}
+    strange = sorted(here-{*FILES})
+    if strange: raise ValueError(f"{path} holds {', '.join(strange)}, which save_checkpoint does not write; remove it")
     return body
 
 def why_broken(
@@ -201,30 +207,62 @@ def why_broken(
 
 # %% ../nbs/04b_checkpoint.ipynb #af3fd126
 def describe_optimizer(
-    optimizer:Optimizer, # Any torch optimiser
-)->dict: # `kind`, `params` (shape and dtype of each, by group), `state_dict`
-    "What a checkpoint remembers of an optimiser"
+    optimizer:Optimizer, # Any torch optimiser, or an object that lists several as `optimizers`
+)->dict: # `kind`, `params` (shape and dtype of each, by group), `state_dict`; of several: `kind`, `parts`
+    "What a checkpoint remembers of an optimiser, or of several behind one object"
+    if hasattr(optimizer, 'optimizers'):
+        return dict(kind=type(optimizer).__name__, parts=[describe_optimizer(o) for o in optimizer.optimizers])
     params = [[[tuple(p.shape), str(p.dtype)] for p in group['params']] for group in optimizer.param_groups]
     return dict(kind=type(optimizer).__name__, params=params, state_dict=optimizer.state_dict())
+
+# %% ../nbs/04b_checkpoint.ipynb #82266ca1
+@contextmanager
+def needs_room(
+    folder, # Where something is about to be written
+    need:int, # About how many bytes
+):
+    "Turn a full disk into a sentence that says how much room is needed; other errors pass"
+    try: yield
+    except (OSError,SafetensorError) as e:
+        full = getattr(e, 'errno', None) in (errno.ENOSPC, getattr(errno, 'EDQUOT', -1)) or 'os error 28' in str(e)
+        if not full: raise
+        folder = next(o for o in (Path(folder).absolute(), *Path(folder).absolute().parents) if o.exists())
+        mb = lambda n: f'{n/1e6:,.1f} MB'
+        raise OSError(errno.ENOSPC, f"no room left in {folder}: this save needs {mb(need)}, "
+            f"{mb(shutil.disk_usage(folder).free)} are free. What was saved before is untouched; "
+            "make room there, keep fewer checkpoints, or choose another folder, then start again") from None
+
+def nbytes(
+    o, # Nested state
+    seen:set|None=None, # Places in memory that are counted already: tied weights are stored once
+)->int: # Bytes of all tensors and arrays in it
+    "About how much room a state needs on the disk"
+    seen = set() if seen is None else seen
+    if isinstance(o, Tensor):
+        place = o.data_ptr(),o.shape
+        return 0 if place in seen else seen.add(place) or o.nbytes
+    if isinstance(o, np.ndarray): return o.nbytes
+    if isinstance(o, (list,tuple)): return sum(nbytes(v, seen) for v in o)
+    return sum(nbytes(v, seen) for v in o.values()) if isinstance(o, dict) else 8
 
 # %% ../nbs/04b_checkpoint.ipynb #036c1c5b
 def save_checkpoint(
     path, # The checkpoint's own folder, as from `checkpoint_dir`; replaced if it exists
     *,
     model:nn.Module, # Its `state_dict` is saved
-    optimizer:Optimizer|None, # Its state too; None saves none
+    optimizer:Optimizer|None, # Its state too (or that of its `optimizers`); None saves none
     step:int, # Optimiser steps done, 0 or more
     **state, # Anything else: nested dicts, lists, tuples, numbers, text, bytes, arrays, tensors
 )->Path: # `path`
-    "Save a run as one folder that is complete or not there at all; `ValueError` for state it cannot hold"
+    "Save a run as one folder that is complete or not there; `ValueError` for state it cannot hold, `OSError` on a full disk"
     if not isinstance(step, (int,np.integer)) or step<0:
         raise ValueError(f"step={step!r} must be a whole number, 0 or more")
     path = Path(path)
     ours = next((o for o in FILES if (path/o).is_file()), None)     # proof that an existing folder is a checkpoint
-    with atomic_dir(path, marker=ours) as d:
-        write_part(d, 'model', dict(model.state_dict()))
-        write_part(d, 'optimizer', None if optimizer is None else describe_optimizer(optimizer))
-        write_part(d, 'state', dict(step=int(step), **state))
+    parts = dict(model=dict(model.state_dict()), optimizer=optimizer and describe_optimizer(optimizer),
+                 state=dict(step=int(step), **state))
+    with needs_room(path, nbytes(parts)), atomic_dir(path, marker=ours) as d:
+        for name,o in parts.items(): write_part(d, name, o)
         write_manifest(d, int(step))
     return path
 
@@ -263,6 +301,12 @@ def check_optimizer(
     "`ValueError` unless the state fits `optimizer`"
     if saved is None: raise ValueError(f"{path} was saved without an optimizer; load it with optimizer=None")
     here = describe_optimizer(optimizer)
+    if saved.get('parts') and here['kind']==saved['kind'] and len(saved['parts'])==len(here['parts']):
+        for part,o in zip(saved['parts'], optimizer.optimizers): check_optimizer(part, o, path)
+        return
+    if saved.keys()!=here.keys() or 'parts' in here:
+        raise ValueError(f"{path} holds the state of another kind of optimizer ({saved['kind']}, here "
+                         f"{here['kind']}); build the optimizer as it was, or load with optimizer=None")
     a,b = ([[tuple(shape) for shape,_ in group] for group in o['params']] for o in (saved,here))
     counts = [[len(group) for group in o] for o in (a,b)]
     why = None
@@ -279,6 +323,9 @@ def restore_optimizer(
     optimizer:Optimizer, # Changed in place
 )->None:
     "Load an optimiser's state; its numbers keep the format they were saved in"
+    if 'parts' in saved:
+        for part,o in zip(saved['parts'], optimizer.optimizers): restore_optimizer(part, o)
+        return
     sd = saved['state_dict']
     both = zip(sd['param_groups'], optimizer.param_groups)
     groups = [{**g, **{k:live[k] for k in HOW if k in live}} for g,live in both]
@@ -332,47 +379,3 @@ def set_rng_state(
     torch.set_rng_state(state['torch'])
     if torch.cuda.is_available():
         for i,s in enumerate(state.get('cuda', [])[:torch.cuda.device_count()]): torch.cuda.set_rng_state(s, i)
-
-# %% ../nbs/04b_checkpoint.ipynb #91959a7f
-def checkpoint_dir(
-    folder, # The run's checkpoints
-    step:int, # Optimiser steps done
-)->Path: # `folder/step-00001000`
-    "Where the checkpoint of `step` lives"
-    return Path(folder)/f'step-{step:08d}'
-
-def list_checkpoints(
-    folder, # The run's checkpoints; need not exist
-)->list: # (step, path) pairs, newest first, sound or not
-    "Every folder that is named like a checkpoint"
-    found = [(re.fullmatch(r'step-(\d+)', p.name), p) for p in Path(folder).glob('step-*')]
-    return sorted(((int(m[1]),p) for m,p in found if m and p.is_dir()), reverse=True)
-
-def latest_checkpoint(
-    folder, # The run's checkpoints; need not exist
-)->tuple: # (path or None, list of (path, reason) for newer ones passed over)
-    "The newest checkpoint that verifies, and what was skipped on the way, and why"
-    skipped = []
-    for _,p in list_checkpoints(folder):
-        why = why_broken(p)
-        if why is None: return p,skipped
-        skipped.append((p, why))
-    return None,skipped
-
-# %% ../nbs/04b_checkpoint.ipynb #3f2348fd
-def prune_checkpoints(
-    folder, # The run's checkpoints
-    keep:int=2, # How many sound ones to keep, 1 or more
-)->list: # Paths removed
-    "Remove what is older than the newest `keep` sound checkpoints; nothing, unless the newest is sound"
-    if keep<1: raise ValueError(f"keep={keep} would delete every checkpoint; use 1 or more, 2 is a good choice")
-    found,good,old = list_checkpoints(folder),0,[]
-    for i,(_,p) in enumerate(found):
-        good += why_broken(p) is None
-        if not good: return []                              # the newest is broken: touch nothing
-        if good==keep: old = [o for _,o in found[i+1:]]; break
-    for p in old: p.rename(p.with_name(f'.{p.name}.old-pruned'))
-    for p in Path(folder).glob('.step-*'):                  # also what killed saves left behind
-        m = re.fullmatch(r'\.step-(\d+)\.(writing|old)-\w+', p.name)
-        if m and int(m[1])<=found[0][0]: shutil.rmtree(p, ignore_errors=True)
-    return old

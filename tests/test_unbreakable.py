@@ -1,0 +1,440 @@
+"A training run under attack: kill -9 at any moment, exact resume everywhere, damaged files, full disks, hostile files"
+import errno, hashlib, json, multiprocessing, os, pickle, random, shutil, signal, time
+from pathlib import Path
+import pytest, torch
+from lightbrain.archive import latest_checkpoint, list_checkpoints
+from lightbrain.checkpoint import FILES, verify_checkpoint, why_broken, write_manifest
+from lightbrain.data import prepare
+from lightbrain.optim import AdamW
+import lightbrain.train as train
+from lightbrain.train import TrainConfig, Trainer, read_metrics
+
+torch.set_num_threads(1)
+KILLS = int(os.environ.get('LIGHTBRAIN_KILLS', 6))          # 50 for the whole experiment
+TINY = dict(preset='nano', n_layer=1, n_head=2, n_embd=32, block_size=32, dropout=0.1, batch_size=4, lr=3e-3, warmup_steps=5, head_samples=64,
+            eval_tokens=64, max_steps=30, eval_every=10, save_every=5, log_every=2, device='cpu', dtype='float32')
+
+class PowerCut(Exception): pass
+
+@pytest.fixture(scope='module')
+def data(tmp_path_factory):
+    "A prepared set, made once"
+    out = tmp_path_factory.mktemp('data')/'set'
+    prepare('synthetic:60', out, progress=False)
+    return out
+
+class Pair:
+    "Two optimizers behind one object: a stand-in for Muon (matrices) and AdamW (the rest)"
+    def __init__(self, model):
+        p = [*model.parameters()]
+        self.optimizers = [torch.optim.SGD([o for o in p if o.dim()>1], lr=0.02, momentum=0.9, nesterov=True), AdamW([o for o in p if o.dim()<2], lr=3e-3)]
+        for o in self.optimizers[0].param_groups: o['lr_scale'] = 5.
+    @property
+    def param_groups(self): return [g for o in self.optimizers for g in o.param_groups]
+    def step(self): [o.step() for o in self.optimizers]
+    def zero_grad(self, set_to_none=True): [o.zero_grad(set_to_none) for o in self.optimizers]
+
+def in_blocks(t):
+    "Read each block of the tape exactly once an epoch, in an order that is a function of (seed, epoch)"
+    tokens,T = torch.from_numpy(t.train.tokens[:].astype('int64')),t.model.config.block_size
+    n = (len(tokens)-1)//T
+    def order(epoch): return torch.randperm(n, generator=torch.Generator().manual_seed(train.step_seed('blocks', epoch))).tolist()
+    def batch(step, batch_size, block_size, seed, device):
+        places = [divmod(step*batch_size+i, n) for i in range(batch_size)]
+        blocks = [order(epoch)[k] for epoch,k in places]
+        t.consumed.append((step, [(epoch, b) for (epoch,_),b in zip(places, blocks)]))
+        rows = torch.stack([tokens[b*T:b*T+T+1] for b in blocks])
+        return rows[:,:-1],rows[:,1:]
+    t.train.batch,t.blocks,t.consumed = batch,n,[]
+    return t
+
+def make(data, out, blocks=False, **kw):
+    t = Trainer(TrainConfig(**(TINY | kw)), data, out, progress=False)
+    return in_blocks(t) if blocks else t
+
+def stop_at(t, step, micro=None):
+    "Cut the power before `step`, or in the middle of its accumulated batch"
+    real = t.train_step
+    def f():
+        if t.step==step and micro is None: raise PowerCut
+        if t.step==step:
+            forward,count = t.net.forward,iter(range(micro))
+            def cut(*a):
+                if next(count, None) is None: raise PowerCut
+                return forward(*a)
+            t.net.forward = cut
+        return real()
+    t.train_step = f
+    return t
+
+def weights(t): return hashlib.sha256(b''.join(p.detach().numpy().tobytes() for p in t.model.parameters())).hexdigest()
+
+def interrupted(data, out, *where, **kw):
+    "Train with a power cut at each of `where` (a step, or (step, piece)); the last trainer, and all that was read"
+    log = []
+    for o in where:
+        t = stop_at(make(data, out, **kw), *(o if isinstance(o, tuple) else (o,)))
+        with pytest.raises(PowerCut): t.fit()
+        log.append(getattr(t, 'consumed', []))
+    t = make(data, out, **kw).fit()
+    return t,[*log, getattr(t, 'consumed', [])]
+
+def effective(logs):
+    "What the weights have really seen: later lives overwrite the steps that an earlier one lost"
+    seen = {}
+    for life in logs:
+        for step in [s for s in seen if life and s>=life[0][0]]: del seen[step]
+        for step,rows in life: seen[step] = rows
+    return [seen[s] for s in sorted(seen)]
+
+# ---------------------------------------------------------------- exact resume
+
+WHERE = dict(step_0=[0], step_1=[1], inside_accumulation=[(13, 1)], epoch_end=[17], last_step=[29], twice=[8, 9], three_times=[12, 19, 26],
+             twice_at_one_place=[11, 11])
+@pytest.fixture(scope='module')
+def straight(data, tmp_path_factory):
+    "The run that was left alone, in blocks, with accumulation and two optimizers"
+    with pytest.MonkeyPatch.context() as m:
+        m.setattr(train, 'build_optimizer', lambda model, config: Pair(model))
+        return make(data, tmp_path_factory.mktemp('straight')/'run', blocks=True, grad_accum=2).fit()
+
+@pytest.mark.parametrize('name', WHERE)
+def test_resume_is_exact(data, straight, tmp_path, monkeypatch, name):
+    "Through accumulation, epoch ends, evaluation and a pair of optimizers: same bits, same blocks, same log"
+    monkeypatch.setattr(train, 'build_optimizer', lambda model, config: Pair(model))
+    t,logs = interrupted(data, tmp_path/'run', *WHERE[name], blocks=True, grad_accum=2)
+    assert weights(t)==weights(straight)
+    read = effective(logs)
+    assert read==[rows for _,rows in straight.consumed]
+    flat = [o for rows in read for o in rows]
+    assert len(set(flat))==len(flat) and len(flat)==30*8                          # none twice
+    assert {b for e,b in flat if e==0}==set(range(t.blocks))                      # none missed in a whole epoch
+    keep = lambda run: [{k:v for k,v in o.items() if k not in ('tokens_per_s','wall_s')} for o in read_metrics(run)]
+    assert keep(tmp_path/'run')==keep(straight.out)
+
+def test_an_epoch_ends_inside_the_run(straight):
+    "The cases above mean something: an epoch ends between two of the steps, and in the middle of a batch"
+    epochs = [{e for e,_ in rows} for _,rows in straight.consumed]
+    assert {0} in epochs and {0,1} in epochs and straight.blocks<30*8
+
+@pytest.mark.parametrize('dtype', ['bfloat16','float16'])
+def test_resume_in_half_precision(data, tmp_path, dtype):
+    alone = make(data, tmp_path/'a', dtype=dtype, max_steps=12).fit()
+    t,_ = interrupted(data, tmp_path/'b', 7, 11, dtype=dtype, max_steps=12)
+    assert weights(t)==weights(alone) and t.scaler.state_dict()==alone.scaler.state_dict()
+
+FAULTS = dict(
+    dice=lambda m: m.setattr(train, 'step_seed', lambda *key, real=train.step_seed: real(*key, os.urandom(4)) if 'dropout' in key else real(*key)),
+    position=lambda m: m.setattr(Trainer, 'batch', lambda self, step, real=Trainer.batch: real(self, step+(self.resumed or 0))),
+    guard=lambda m: m.setattr(train.Guard, 'load_state_dict', lambda self, state: self.after_update(0, 2., 1.)),
+    optimizer=lambda m: m.setattr(train, 'load_checkpoint', lambda path, model, optimizer, real=train.load_checkpoint: real(path, model=model)))
+@pytest.mark.parametrize('fault', FAULTS)
+def test_negative_controls(data, tmp_path, monkeypatch, fault):
+    "Leave out one piece of the state, or read one batch too far, and the hashes differ: the tests above can fail"
+    monkeypatch.setattr(Trainer, 'resumed', False, raising=False)
+    alone = make(data, tmp_path/'a').fit()
+    FAULTS[fault](monkeypatch)
+    with pytest.raises(PowerCut): stop_at(make(data, tmp_path/'b'), 12).fit()
+    monkeypatch.setattr(Trainer, 'resumed', True)
+    assert weights(make(data, tmp_path/'b').fit())!=weights(alone)
+
+def test_a_torn_memory_is_not_trusted(data, tmp_path):
+    "The same object, its weights spoilt by an interruption before the first save, begins anew"
+    alone,t = make(data, tmp_path/'a', max_steps=8).fit(),stop_at(make(data, tmp_path/'b', max_steps=8), 3)
+    with pytest.raises(PowerCut): t.fit()
+    with torch.no_grad(): t.model.lm_head.weight.mul_(2)
+    del t.train_step
+    assert weights(t.fit())==weights(alone)
+
+def test_state_that_a_checkpoint_keeps(data, tmp_path):
+    t = make(data, tmp_path/'a', max_steps=5).fit()
+    path,_ = latest_checkpoint(tmp_path/'a'/'checkpoints')
+    state,manifest = json.loads((path/'state.json').read_text()),verify_checkpoint(path)
+    assert (state['step'], state['tokens'], state['seed'])==(5, 5*4*32, 42)
+    assert {'python','numpy','torch'} <= state['rng'].keys() and len(state['config_sha256'])==64
+    assert state['data']['train']==t.train.info['sha256'] and {'python','torch','numpy','safetensors','lightbrain'} <= manifest['versions'].keys()
+    assert not [p for p in path.rglob('*') if p.suffix not in ('.json','.safetensors')]
+
+# ---------------------------------------------------------------- kill -9
+
+KILLED = TINY | dict(max_steps=40, save_every=1, eval_every=20, keep=2)
+
+def life(data, out, fault):
+    "One life of a run: what the killed process executes. Each step is noted in a file when it is done"
+    torch.set_num_threads(1)
+    out = Path(out)
+    t = Trainer(TrainConfig(**KILLED), data, out, progress=False)
+    if fault=='dice': train.step_seed = lambda *key, real=train.step_seed: real(*key, os.getpid()) if 'dropout' in key else real(*key)
+    if fault=='position': real_batch = t.batch; t.batch = lambda step: real_batch(step+t.begun)
+    real_step,t.begun = t.train_step,None
+    def step():
+        if t.begun is None: t.begun = t.step; note(f'start {t.step}')
+        r = real_step(); note(f'done {t.step}'); return r
+    def note(text):
+        with open(out.with_suffix('.log'), 'a') as f: f.write(text+'\n')
+    t.train_step = step
+    t.fit()
+    note('end')
+
+@pytest.fixture(scope='module')
+def server():
+    "Processes that are forked from one that has torch already: a new life costs a fraction of a second"
+    if 'forkserver' not in multiprocessing.get_all_start_methods(): pytest.skip('no forkserver on Windows')
+    ctx = multiprocessing.get_context('forkserver')
+    ctx.set_forkserver_preload(['lightbrain.train', 'torch.utils.tensorboard', 'test_unbreakable'])
+    return ctx
+
+def lives(server, data, out, n_kills, fault=None, seed=0):
+    "Run to the end through `n_kills` kills, every other one inside a save; (kills, kills inside a save, most steps lost)"
+    g,inside,kills,lost,log,home = random.Random(seed),0,0,0,out.with_suffix('.log'),out/'checkpoints'
+    def note(): return log.read_text().splitlines() if log.exists() else []
+    def saving(): return home.exists() and any('.writing-' in o for o in os.listdir(home))
+    while True:
+        before = len(note())
+        p = server.Process(target=life, args=(str(data), str(out), fault)); p.start()
+        if kills<n_kills:
+            end = time.monotonic()+120
+            while len(note())<before+2+g.randrange(3) and p.is_alive() and time.monotonic()<end: time.sleep(0.002)
+            if kills%2:                                          # wait for a save, then for a random part of it
+                while not saving() and p.is_alive() and time.monotonic()<end: pass
+                time.sleep(g.random()*0.004)
+            else: time.sleep(g.random()*0.08)                    # any moment
+            os.kill(p.pid, signal.SIGKILL)
+        p.join()
+        lines = note()
+        if lines and lines[-1]=='end': return kills,inside,lost
+        assert p.exitcode==-signal.SIGKILL, f'a life ended by itself with {p.exitcode}: {lines[-3:]}'
+        kills,inside = kills+1,inside+saving()
+        for _,o in list_checkpoints(home): assert why_broken(o) is None, o       # nothing half-written ever has the name
+        done = max([int(o.split()[1]) for o in lines if o.startswith('done')], default=0)
+        lost = max(lost, done-max([s for s,_ in list_checkpoints(home)], default=0))
+
+def test_kill_9(server, data, tmp_path):
+    "Kills at random moments, many inside a save: the same sha256 as the run that was left alone"
+    lives(server, data, tmp_path/'alone', 0)
+    want = (tmp_path/'alone'/'model'/'model.safetensors').read_bytes()
+    total,inside,worst,rounds = 0,0,0,0
+    while total<KILLS or inside<0.3*KILLS:
+        kills,n,lost = lives(server, data, tmp_path/f'run{rounds}', min(7, max(2, KILLS-total)), seed=rounds)
+        total,inside,worst,rounds = total+kills,inside+n,max(worst, lost),rounds+1
+        assert (tmp_path/f'run{rounds-1}'/'model'/'model.safetensors').read_bytes()==want
+        steps = [o['step'] for o in read_metrics(tmp_path/f'run{rounds-1}') if o['loss'] is not None]
+        assert steps==[*range(2, 41, 2)]
+        assert rounds<4*KILLS, 'too few kills fall into a save'
+    print(f'\n{total} kills in {rounds} runs, {inside} inside a save, at most {worst} step(s) lost, all sha256 equal')
+    assert worst<=1                                              # one save interval
+
+@pytest.mark.parametrize('fault', ['dice','position'])
+def test_kill_9_negative_controls(server, data, tmp_path, fault):
+    "Without the dice, or with the data position off, a killed run ends elsewhere"
+    lives(server, data, tmp_path/'alone', 0)
+    lives(server, data, tmp_path/'run', 2, fault)
+    assert (tmp_path/'run'/'model'/'model.safetensors').read_bytes()!=(tmp_path/'alone'/'model'/'model.safetensors').read_bytes()
+
+# ---------------------------------------------------------------- damaged and hostile files
+
+@pytest.fixture(scope='module')
+def half_way(data, tmp_path_factory):
+    "A run that was cut off after step 12, with checkpoints of steps 5 and 10"
+    out = tmp_path_factory.mktemp('half')/'run'
+    with pytest.raises(PowerCut): stop_at(make(data, out), 12).fit()
+    return out
+
+def zero_a_block(raw):
+    "Zero 512 bytes, or fewer, that were not all zero"
+    at = next(i for i in range(0, len(raw), 512) if any(raw[i:i+512]))
+    return raw[:at]+bytes(len(raw[at:at+512]))+raw[at+512:]
+
+DAMAGE = dict(flip=lambda raw: raw[:len(raw)//2]+bytes([raw[len(raw)//2]^4])+raw[len(raw)//2+1:], cut=lambda raw: raw[:-1], half=lambda raw: raw[:len(raw)//2],
+              empty=lambda raw: b'', zeroed=zero_a_block, pickle=lambda raw: pickle.dumps(Path('x')))
+def test_every_damage_is_found_and_the_one_before_is_used(data, half_way, tmp_path):
+    "Each damage in each file: detected, the checkpoint before it is taken, one sentence says so"
+    for how,damage in DAMAGE.items():
+        for name in FILES:
+            out = tmp_path/f'{how}-{name}'
+            shutil.copytree(half_way, out)
+            f = out/'checkpoints'/'step-00000010'/name
+            f.write_bytes(damage(f.read_bytes()))
+            t = make(data, out)
+            assert t.resume() and t.step==5, (how, name)
+            assert len(t.messages)==2 and t.messages[0].startswith('skipped step-00000010: ') and name in t.messages[0]
+            shutil.rmtree(out)
+
+def test_the_same_weights_after_damage(data, half_way, tmp_path):
+    alone = make(data, tmp_path/'alone').fit()
+    shutil.copytree(half_way, tmp_path/'run')
+    with open(tmp_path/'run'/'checkpoints'/'step-00000010'/'model.safetensors', 'r+b') as f: f.truncate(100)
+    assert weights(make(data, tmp_path/'run').fit())==weights(alone)
+
+class Payload:
+    def __reduce__(self): return os.mkdir, ('executed',)
+
+@pytest.mark.parametrize('where', ['in_place','beside','listed'])
+def test_a_pickle_is_refused_and_never_run(data, half_way, tmp_path, monkeypatch, where):
+    "In the place of the weights, beside them, or listed in a manifest that is in order: refused, not executed"
+    shutil.copytree(half_way, tmp_path/'run')
+    monkeypatch.chdir(tmp_path)
+    path = tmp_path/'run'/'checkpoints'/'step-00000010'
+    (path/('model.safetensors' if where=='in_place' else 'extra.pt')).write_bytes(pickle.dumps(Payload()))
+    if where!='beside':
+        (path/'MANIFEST.json').unlink(); write_manifest(path, 10)            # a manifest that fits the hostile file
+    t = make(data, tmp_path/'run')
+    if where=='in_place':
+        with pytest.raises(ValueError, match='not what save_checkpoint writes'): t.resume()
+    else: assert t.resume() and t.step==5 and 'extra.pt' in t.messages[0]
+    assert not (tmp_path/'executed').exists()
+    pickle.loads(pickle.dumps(Payload()))                                    # negative control: the payload is a live one
+    assert (tmp_path/'executed').exists()
+
+# ---------------------------------------------------------------- no room
+
+def full_disk(monkeypatch, n):
+    "The n-th operation on the disk and all after it fail, as on a full disk; a file is left half-written"
+    import lightbrain.checkpoint as c
+    count,seen = iter(range(n)),[]
+    def wrap(real, half=None):
+        def f(*a, **k):
+            if next(count, None) is not None: return real(*a, **k)
+            seen.append(real.__name__)
+            if half: half(*a)
+            raise OSError(errno.ENOSPC, 'No space left on device')
+        return f
+    text,tensors,raw = Path.write_text,c.save_file,Path.write_bytes
+    monkeypatch.setattr(Path, 'write_text', wrap(text, lambda p,s,*a: raw(p, s.encode()[:len(s)//2])))
+    monkeypatch.setattr(c, 'save_file', wrap(tensors, lambda t,p,*a: raw(Path(p), b'half')))
+    monkeypatch.setattr(os, 'fsync', wrap(os.fsync))
+    monkeypatch.setattr(Path, 'mkdir', wrap(Path.mkdir))
+    monkeypatch.setattr(Path, 'rename', wrap(Path.rename))
+    return seen
+
+def test_no_room_at_each_write_of_a_save(data, half_way, tmp_path, monkeypatch):
+    "At each operation: a sentence with the room needed, the checkpoints before are whole, the run continues when there is room"
+    alone,n = make(data, tmp_path/'alone').fit(),0
+    while True:
+        out = tmp_path/f'run{n}'
+        shutil.copytree(half_way, out)
+        t = make(data, out); t.resume()
+        for _ in range(2): t.train_step()
+        with monkeypatch.context() as m:
+            failed = full_disk(m, n)
+            try: t.save()
+            except OSError as e: assert 'this save needs' in str(e) and 'MB' in str(e) and 'untouched' in str(e)
+            else: assert not failed or 'could not be removed' in t.messages[-1]      # the save is whole, the cleaning failed
+        if not failed: break
+        whole = [s for s,p in list_checkpoints(out/'checkpoints') if why_broken(p) is None]
+        assert 10 in whole and len(whole)==len(list_checkpoints(out/'checkpoints'))
+        assert not list((out/'checkpoints').glob('.*')), 'a torso eats the room that is left'
+        if n%7==0: assert weights(make(data, out).fit())==weights(alone)
+        shutil.rmtree(out)
+        n += 1
+    assert n>=20, n
+    print(f'\n{n} operations of a save, each refused once')
+
+@pytest.mark.skipif(not os.environ.get('LIGHTBRAIN_TMPFS'), reason='set LIGHTBRAIN_TMPFS to a folder on a disk of about 80 MB (mounting one needs root)')
+def test_no_room_on_a_real_disk(data, tmp_path):
+    "Fill a small disk to each level between nothing and everything free"
+    small = Path(os.environ['LIGHTBRAIN_TMPFS'])
+    alone,messages = make(data, tmp_path/'alone', max_steps=12).fit(),set()
+    cfg = dict(max_steps=12, save_every=2, keep=1)
+    room = shutil.disk_usage(small).free
+    for part in range(12):
+        for o in small.iterdir(): shutil.rmtree(o) if o.is_dir() else o.unlink()
+        (small/'ballast').write_bytes(bytes(room*part//12))
+        t = make(data, small/'run', **cfg)
+        try: t.fit()
+        except OSError as e:
+            assert 'this save needs' in str(e), e
+            messages.add('said')
+            for _,p in list_checkpoints(small/'run'/'checkpoints'): assert why_broken(p) is None
+        (small/'ballast').unlink()                                           # room again: the same call continues
+        assert weights(make(data, small/'run', **cfg).fit())==weights(alone)
+    assert messages=={'said'}
+
+# ---------------------------------------------------------------- signals and the clock
+
+@pytest.mark.skipif(os.name=='nt', reason='no signals to children on Windows')
+@pytest.mark.parametrize('name,twice', [('SIGTERM', False), ('SIGINT', False), ('SIGHUP', False), ('SIGTERM', True)])
+def test_signals(server, data, tmp_path, name, twice):
+    "One signal: the step is finished and saved. A second one: at once, and what was saved is whole"
+    out = tmp_path/'run'
+    p = server.Process(target=slow_life, args=(str(data), str(out))); p.start()
+    log,end = out.with_suffix('.log'),time.monotonic()+60
+    while not (log.exists() and len(log.read_text().splitlines())>=4): assert p.is_alive() and time.monotonic()<end; time.sleep(0.01)
+    os.kill(p.pid, getattr(signal, name))
+    if twice: time.sleep(0.02); os.kill(p.pid, getattr(signal, name))
+    p.join(60)
+    done = int(log.read_text().splitlines()[-1])
+    steps = [s for s,_ in list_checkpoints(out/'checkpoints')]
+    assert p.exitcode==1 and steps==([] if twice else [done])
+    alone = make(data, tmp_path/'alone', max_steps=40, save_every=1000, eval_every=1000).fit()
+    assert weights(make(data, out, max_steps=40, save_every=1000, eval_every=1000).fit())==weights(alone)
+
+def slow_life(data, out):
+    "A run whose steps take a while, so that a signal comes in the middle of one"
+    torch.set_num_threads(1)
+    t = Trainer(TrainConfig(**(TINY | dict(max_steps=40, save_every=1000, eval_every=1000))), data, out, progress=False)
+    real = t.train_step
+    def step():
+        end = time.monotonic()+0.2
+        while time.monotonic()<end: time.sleep(0.01)
+        r = real()
+        with open(Path(out).with_suffix('.log'), 'a') as f: f.write(f'{t.step}\n')
+        return r
+    t.train_step = step
+    try: t.fit()
+    except KeyboardInterrupt: os._exit(1)
+
+def test_the_clock_bounds_the_loss(data, tmp_path, monkeypatch):
+    "With steps of one pretended minute, a save comes at the latest every five steps"
+    t,now = make(data, tmp_path/'run', save_every=1000, eval_every=1000, max_steps=13),[0.]
+    real = t.train_step
+    def minute(): now[0] += 60; return real()
+    t.train_step = minute
+    saved = []
+    save = t.save
+    t.save = lambda: saved.append(t.step) or save()
+    monkeypatch.setattr(train.time, 'perf_counter', lambda: now[0])
+    t.fit()
+    assert saved==[5, 10, 13]
+    assert TrainConfig().save_minutes==5
+
+# ---------------------------------------------------------------- numbers that are none
+
+def test_inf_in_float16(data, tmp_path):
+    "An injected inf: the step is skipped, the scale halved, the schedule right, and the state survives a resume"
+    def run(out, cut=None):
+        t = make(data, out, dtype='float16', max_steps=12, log_every=1, save_every=3)
+        real = t.train_step
+        def step():
+            if t.step==cut: raise PowerCut
+            hook = t.model.lm_head.weight.register_hook(lambda grad: grad*float('inf')) if t.step==5 else None
+            before,scale = [p.detach().clone() for p in t.model.parameters()],t.scaler.get_scale()
+            r = real()
+            if hook:
+                hook.remove()
+                assert all(a.equal(b) for a,b in zip(before, t.model.parameters())) and t.scaler.get_scale()==scale/2 and t.skipped==1
+            return r
+        t.train_step = step
+        return t
+    alone = run(tmp_path/'a').fit()
+    with pytest.raises(PowerCut): run(tmp_path/'b', cut=8).fit()
+    t = run(tmp_path/'b').fit()
+    assert weights(t)==weights(alone) and (t.skipped, t.scaler.get_scale())==(1, 2.**15)
+    lr = {o['step']:o['lr'] for o in read_metrics(tmp_path/'b') if o['loss'] is not None}
+    assert [lr[s] for s in range(1, 13)]==[t.config.lr_at(o) for o in (0,1,2,3,4,5,5,6,7,8,9,10)]
+
+def test_nan_in_float32_stops_before_the_update(data, tmp_path):
+    "No weight changes, the last checkpoint is good, and a NaN that was logged is read back as NaN"
+    t = make(data, tmp_path/'run', save_every=3)
+    real,seen = t.train_step,{}
+    def step():
+        if t.step==7:
+            seen['hook'] = t.model.lm_head.weight.register_hook(lambda grad: grad*float('nan'))
+            seen['before'] = [p.detach().clone() for p in t.model.parameters()]
+        return real()
+    t.train_step = step
+    with pytest.raises(ValueError, match='stopped before its update.*Try a lower lr.*documents'): t.fit()
+    assert all(a.equal(b) for a,b in zip(seen['before'], t.model.parameters()))
+    assert latest_checkpoint(tmp_path/'run'/'checkpoints')[0].name=='step-00000006'
+    t.log = train.RunLog(tmp_path/'run', 6); t._write(loss=float('nan')); t.log.close()
+    assert read_metrics(tmp_path/'run')[-1]['loss']!=read_metrics(tmp_path/'run')[-1]['loss']
