@@ -176,7 +176,7 @@ def is_out_of_memory(
     "Did torch run out of memory, on a GPU or on a CPU?"
     return isinstance(e, torch.OutOfMemoryError) or "can't allocate memory" in str(e)
 
-# %% ../nbs/04c_faststep.ipynb #508f6749
+# %% ../nbs/04c_faststep.ipynb #34e5edc3
 class FastStep:
     "Loss and gradients of a GPT, by the fastest road this machine has; `notes` says which"
     def __init__(self,
@@ -198,6 +198,10 @@ class FastStep:
     def autocast(self): # A context manager
         "Products in `dtype`; weights and sums stay float32"
         return nullcontext() if self.dtype==torch.float32 else torch.autocast(self.device.type, dtype=self.dtype)
+
+    def scaler(self)->torch.amp.GradScaler: # For `backward`; switched off unless the products are float16
+        "What keeps float16's gradients in range"
+        return torch.amp.GradScaler(self.device.type, enabled=self.dtype==torch.float16)
 
 # %% ../nbs/04c_faststep.ipynb #1f2d722a
 @patch
