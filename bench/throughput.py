@@ -64,7 +64,7 @@ def contestant(name, args, pipe):
     import torch
     from peers import plain_batch
     from lightbrain.data import TokenDataset
-    from lightbrain.faststep import keep_heap
+    from lightbrain.kernels import keep_heap
     from lightbrain.model import preset
     torch.set_num_threads(args.threads)
     torch.manual_seed(0)

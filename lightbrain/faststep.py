@@ -176,7 +176,7 @@ def is_out_of_memory(
     "Did torch run out of memory, on a GPU or on a CPU?"
     return isinstance(e, torch.OutOfMemoryError) or "can't allocate memory" in str(e)
 
-# %% ../nbs/04c_faststep.ipynb #34e5edc3
+# %% ../nbs/04c_faststep.ipynb #9f4f3e9c
 class FastStep:
     "Loss and gradients of a GPT, by the fastest road this machine has; `notes` says which"
     def __init__(self,
@@ -193,7 +193,7 @@ class FastStep:
             self.kernels,note = kernels()
             self.notes.append(note)
         if compile: self.body = torch.compile(fast_body)
-        self.compiled,self._low = compile,(None,None)
+        self.compiled = compile
 
     def autocast(self): # A context manager
         "Products in `dtype`; weights and sums stay float32"
@@ -203,15 +203,7 @@ class FastStep:
         "What keeps float16's gradients in range"
         return torch.amp.GradScaler(self.device.type, enabled=self.dtype==torch.float16)
 
-# %% ../nbs/04c_faststep.ipynb #1f2d722a
-@patch
-def low(self:FastStep)->Tensor: # (P,C)
-    "The head's copy, made anew only after the weights have changed"
-    W = self.model.lm_head.weight
-    now = W.data_ptr(),W._version
-    if self._low[0]!=now: self._low = now,head_copy(W, self.dtype)
-    return self._low[1]
-
+# %% ../nbs/04c_faststep.ipynb #564461ea
 @patch
 def hidden(self:FastStep,
     x:Tensor, # Token vectors (B,T,C)
@@ -229,6 +221,7 @@ def hidden(self:FastStep,
 def loss(self:FastStep,
     x:Tensor, # Token ids (B,T), int64
     y:Tensor, # The tokens that follow (B,T), int64
+    low:Tensor|None=None, # `head_copy` of the present weights, if at hand
 )->Tensor: # Scalar, nats per token
     "The loss of one micro-batch; dropout is on when the model is in training mode"
     m = self.model
@@ -238,16 +231,16 @@ def loss(self:FastStep,
     with self.autocast():
         h = self.hidden(F.embedding(x, W) if stash is None else TiedEmbedding.apply(W, x, stash))
     turn = self.kernels.turn if self.kernels else softmax_less_truth_
-    return fused_cross_entropy(h, m.lm_head.weight, y, low=self.low(), turn=turn, stash=stash)
+    return fused_cross_entropy(h, m.lm_head.weight, y, self.dtype, low=low, turn=turn, stash=stash)
 
-# %% ../nbs/04c_faststep.ipynb #55a7a215
+# %% ../nbs/04c_faststep.ipynb #84693153
 @patch
 def _pass(self:FastStep, xs, ys, scaler):
     "One go over the batch in micro-batches"
     self.model.zero_grad(set_to_none=True)
-    total = torch.zeros((), device=self.device)
+    total,low = torch.zeros((), device=self.device),head_copy(self.model.lm_head.weight, self.dtype)    # one copy a batch
     for x,y in zip(xs.split(self.micro_batch), ys.split(self.micro_batch)):
-        loss = self.loss(x, y)*(len(x)/len(xs))
+        loss = self.loss(x, y, low)*(len(x)/len(xs))
         (loss if scaler is None else scaler.scale(loss)).backward()
         total += loss.detach()
     return total

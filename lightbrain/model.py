@@ -186,6 +186,15 @@ def num_params(self:GPT)->int: # A tied matrix counts once
     "How many numbers training can change"
     return sum(p.numel() for p in self.parameters())
 
+# %% ../nbs/04_model.ipynb #5c0aca08
+@patch
+@torch.no_grad()
+def zero_projections(self:GPT)->'GPT': # Itself, changed in place
+    "Let every block start by adding nothing to the stream"
+    for name,p in self.named_parameters():
+        if name.endswith('c_proj.weight'): p.zero_()
+    return self
+
 # %% ../nbs/04_model.ipynb #cf0ebfe8
 def params_by_part(
     config:GPTConfig, # Sizes
