@@ -29,7 +29,7 @@ def flop_per_token(
     return {'queries, keys, values, mixing': 6*L*4*C*C, 'attention': 12*L*T*C, 'MLP': 6*L*8*C*C,
             'head': 6*config.vocab_size*C}
 
-# %% ../nbs/04d_budget.ipynb #e333e14a
+# %% ../nbs/04d_budget.ipynb #f9405538
 def memory_parts(
     config, # A `GPTConfig`
     windows:int, # Windows at once (the micro-batch)
@@ -37,11 +37,13 @@ def memory_parts(
     dtype:torch.dtype=torch.bfloat16, # Of the products
 )->dict[str,int]: # Part -> bytes
     "What training holds in memory"
-    if optimizer not in OPTIMIZERS: raise ValueError(f"optimizer='{optimizer}' is unknown; choose one of {', '.join(OPTIMIZERS)}")
+    if optimizer not in OPTIMIZERS:
+        raise ValueError(f"optimizer='{optimizer}' is unknown; choose one of {', '.join(OPTIMIZERS)}")
     n = count_params(config)
     with torch.device('meta'): hidden = sum(p.numel() for p in hidden_matrices(GPT(config)))
     state = 2*n - (hidden if optimizer=='muon' else 0)
-    return {'weights': 4*n, 'gradients': 4*n, 'optimizer': 4*state, 'head copy': config.vocab_size*config.n_embd*dtype.itemsize,
+    return {'weights': 4*n, 'gradients': 4*n, 'optimizer': 4*state,
+            'head copy': config.vocab_size*config.n_embd*dtype.itemsize,
             'activations': activation_bytes(config, windows, dtype)}
 
 # %% ../nbs/04d_budget.ipynb #c05e9c50
@@ -76,7 +78,7 @@ def memory_ceiling(
     b = torch.empty_like(a)
     return 2*4*a.numel()/_best(lambda: b.copy_(a), device, 4)
 
-# %% ../nbs/04d_budget.ipynb #7d56ccbc
+# %% ../nbs/04d_budget.ipynb #6a2df777
 @dataclass
 class Probe:
     "What `probe` measured"
@@ -94,7 +96,8 @@ def probe(
     device='auto', # Anything `pick_device` takes
 )->Probe:
     "Train on random tokens for a moment, and see how fast it goes"
-    if windows<1 or seconds<=0: raise ValueError(f"windows={windows} and seconds={seconds} must be above 0; try 8 and 10")
+    if windows<1 or seconds<=0:
+        raise ValueError(f"windows={windows} and seconds={seconds} must be above 0; try 8 and 10")
     device = pick_device(device)
     with torch.random.fork_rng():
         model = GPT(config).to(device)
@@ -112,7 +115,7 @@ def probe(
     top = matmul_ceiling(fast.dtype, device)
     return Probe(tok_per_s, tok_per_s*work, tok_per_s*work/top, top, len(times))
 
-# %% ../nbs/04d_budget.ipynb #e4da3a79
+# %% ../nbs/04d_budget.ipynb #718ff2e7
 SHEETS = {'T4': dict(flop_per_s=65e12, memory=16*2**30, bytes_per_s=320e9, dtype='float16')}    # NVIDIA's data sheet
 
 @dataclass
@@ -145,12 +148,14 @@ def budget(
     if tokens<=0: raise ValueError(f"tokens={tokens} must be above 0; a first run takes some millions")
     work,mem,b = sum(flop_per_token(config).values()),memory_parts(config, windows, optimizer),Budget()
     need,free = sum(mem.values()),free_memory() if free is None else free
-    b.rows += [('parameters', f'{count_params(config):,}'), ('work', f'{work/1e6:.0f} MFLOP a token, {work*tokens:.2g} FLOP in all')]
+    b.rows += [('parameters', f'{count_params(config):,}'),
+               ('work', f'{work/1e6:.0f} MFLOP a token, {work*tokens:.2g} FLOP in all')]
     b.rows += [(f'memory: {k}', f'{v/2**20:,.0f} MB') for k,v in mem.items()]
     b.rows.append(('memory: all', f'{need/2**20:,.0f} MB' + (f' of {free/2**20:,.0f} MB free' if free else '')))
     if free and need>0.8*free: b.problems.append(f'this may not fit; lower the micro-batch below {windows} windows')
     if measured: b.rows.append(('this machine', f'{duration(tokens/measured.tokens_per_s)}, measured'))
     for name,o in SHEETS.items():
         slow,soon = (duration(tokens*work/(s*o['flop_per_s'])) for s in shares)
-        b.rows.append((name, f'{soon} to {slow}, computed, not measured ({shares[1]:.0%} to {shares[0]:.0%} of its data sheet)'))
+        b.rows.append((name, f'{soon} to {slow}, computed, not measured '
+                             f'({shares[1]:.0%} to {shares[0]:.0%} of its data sheet)'))
     return b

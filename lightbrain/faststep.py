@@ -233,12 +233,13 @@ def loss(self:FastStep,
     turn = self.kernels.turn if self.kernels else softmax_less_truth_
     return fused_cross_entropy(h, m.lm_head.weight, y, self.dtype, low=low, turn=turn, stash=stash)
 
-# %% ../nbs/04c_faststep.ipynb #84693153
+# %% ../nbs/04c_faststep.ipynb #35faf9ce
 @patch
 def _pass(self:FastStep, xs, ys, scaler):
     "One go over the batch in micro-batches"
     self.model.zero_grad(set_to_none=True)
-    total,low = torch.zeros((), device=self.device),head_copy(self.model.lm_head.weight, self.dtype)    # one copy a batch
+    total = torch.zeros((), device=self.device)
+    low = head_copy(self.model.lm_head.weight, self.dtype)         # one copy a batch
     for x,y in zip(xs.split(self.micro_batch), ys.split(self.micro_batch)):
         loss = self.loss(x, y, low)*(len(x)/len(xs))
         (loss if scaler is None else scaler.scale(loss)).backward()

@@ -1,4 +1,4 @@
-"""Replace what is slow because it waits for memory, in PyTorch and in sixty lines of C, and prove every replacement equal
+"""Replace what is slow because it waits for memory, in PyTorch and in a page of C, and prove every replacement equal
 
 Docs: https://lightbrain-dev.github.io/lightbrain/kernels.html.md"""
 
@@ -151,7 +151,7 @@ void attend_back(const bf16 *p, const bf16 *g, bf16 *o, int64_t rows, int64_t t,
     } }
 '''
 
-# %% ../nbs/04bk_kernels.ipynb #7c7b8083
+# %% ../nbs/04bk_kernels.ipynb #42ab42d1
 FLAGS = ('-O3 -march=native -fopenmp -fPIC -fno-math-errno -fno-trapping-math -fno-signed-zeros -fassociative-math '
          '-freciprocal-math').split()
 
@@ -159,7 +159,8 @@ def processor()->str: # A text that differs between processors with different in
     "What this processor is and can do"
     info = Path('/proc/cpuinfo')
     lines = info.read_text().splitlines() if info.exists() else []
-    return '\n'.join([platform.machine(), platform.processor(), *{o for o in lines if o.startswith(('flags','Features'))}])
+    skills = sorted({o for o in lines if o.startswith(('flags','Features'))})
+    return '\n'.join([platform.machine(), platform.processor(), *skills])
 
 def build_kernels(
     folder=None, # Where compiled kernels are kept; `~/.cache/lightbrain` if not given

@@ -213,7 +213,7 @@ def hidden_matrices(
              if isinstance(m, nn.Linear) and n.split('.')[-1]!=head and id(m.weight) not in tables}
     return [p for p in found.values() if p.requires_grad]
 
-# %% ../nbs/04a_optim.ipynb #e5910cee
+# %% ../nbs/04a_optim.ipynb #c00446fd
 class Muon(Optimizer):
     "Muon for the groups marked `muon=True`, AdamW for all others"
     def __init__(self,
@@ -240,7 +240,8 @@ class Muon(Optimizer):
         flat = [tuple(p.shape) for p in self.param_groups[-1]['params'] if p.dim()!=2]
         if group['muon'] and flat:
             self.param_groups.pop()
-            raise ValueError(f"Muon takes matrices, got a tensor of shape {flat[0]}; leave it in a group with muon=False")
+            raise ValueError(f"Muon takes matrices, got a tensor of shape {flat[0]}; "
+                             "leave it in a group with muon=False")
 
 # %% ../nbs/04a_optim.ipynb #accdefb5
 @patch
@@ -276,7 +277,7 @@ def _adamw_group(self, group, ps, gs):
     adamw(ps, gs, m, v, [], t, fused=fused, amsgrad=False, maximize=False, beta1=group['betas'][0],
           beta2=group['betas'][1], lr=float(group['lr']), weight_decay=group['weight_decay'], eps=group['eps'])
 
-# %% ../nbs/04a_optim.ipynb #c9014f35
+# %% ../nbs/04a_optim.ipynb #045f66d2
 OPTIMIZERS = 'adamw','muon'
 
 def make_optimizer(
@@ -298,7 +299,8 @@ def make_optimizer(
         fused = all(p.device.type in ('cpu','cuda') for g in groups for p in g['params'])
         return torch.optim.AdamW(groups, lr=lr, betas=betas, fused=fused)
     hidden = hidden_matrices(model)
-    if not hidden or not lr or not muon_lr: raise ValueError("Muon needs hidden matrices and rates above 0; use 'adamw'")
+    if not hidden or not lr or not muon_lr:
+        raise ValueError("Muon needs hidden matrices and rates above 0; use 'adamw'")
     ids,scale = {id(p) for p in hidden},muon_lr/lr
     for g in groups: g['params'] = [p for p in g['params'] if id(p) not in ids]
     muon = dict(params=hidden, muon=True, lr_scale=scale, lr=muon_lr, weight_decay=weight_decay/scale)
