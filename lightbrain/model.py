@@ -148,17 +148,24 @@ class GPT(nn.Module):
 
 # %% ../nbs/04_model.ipynb #871a3c50
 @patch
-def hidden(self:GPT,
-    idx:Tensor, # Token ids (B,T), int64, 1 <= T <= block_size
-)->Tensor: # (B,T,C), after the last normalisation
-    "Everything but the head, for callers that need the head at a few positions only"
+def check_ids(self:GPT,
+    idx:Tensor, # Token ids (B,T)
+)->None:
+    "`ValueError` unless the model can read them: shape, length, and (on a CPU) range"
     if idx.dim()!=2:
         raise ValueError(f"token ids have shape {tuple(idx.shape)}, expected (B,T); for one sequence use idx[None]")
     T,most = idx.shape[1],self.config.block_size
     if T==0: raise ValueError("no tokens to read; start from at least one, such as the end-of-text token")
     if T>most: raise ValueError(f"{T} tokens do not fit the context of {most}; keep the last ones: idx[:, -{most}:]")
     check_range('token ids', idx, self.config.vocab_size)
-    pos = torch.arange(T, device=idx.device)                                            # (T,)
+
+@patch
+def hidden(self:GPT,
+    idx:Tensor, # Token ids (B,T), int64, 1 <= T <= block_size
+)->Tensor: # (B,T,C), after the last normalisation
+    "Everything but the head, for callers that need the head at a few positions only"
+    self.check_ids(idx)
+    pos = torch.arange(idx.shape[1], device=idx.device)                                 # (T,)
     x = self.transformer.drop(self.transformer.wte(idx) + self.transformer.wpe(pos))    # (B,T,C)
     for block in self.transformer.h: x = block(x)
     return self.transformer.ln_f(x)
@@ -178,6 +185,15 @@ def init_weights(self:GPT)->None: # Changes the weights in place
 def num_params(self:GPT)->int: # A tied matrix counts once
     "How many numbers training can change"
     return sum(p.numel() for p in self.parameters())
+
+# %% ../nbs/04_model.ipynb #5c0aca08
+@patch
+@torch.no_grad()
+def zero_projections(self:GPT)->'GPT': # Itself, changed in place
+    "Let every block start by adding nothing to the stream"
+    for name,p in self.named_parameters():
+        if name.endswith('c_proj.weight'): p.zero_()
+    return self
 
 # %% ../nbs/04_model.ipynb #cf0ebfe8
 def params_by_part(

@@ -1,0 +1,137 @@
+"""The engine of time_to_loss.py and recipe.py: recipes train in turns, each on a clock that runs only while it trains
+
+A recipe is a process. All sleep but one, which trains for a slice of seconds; then it is the next one's turn, so a machine
+that is slower at one hour than at another is so for all. Validation and saving stop the clock. The learning rate follows the
+share of the budget that is used up, so a schedule ends when the time does. Everything is saved after each slice, and a race
+that is started again goes on where it stopped.
+"""
+import json, multiprocessing as mp, os, sys, time
+from contextlib import nullcontext
+from pathlib import Path
+sys.path.insert(0, str(Path(__file__).parent))
+
+RECIPE = dict(step='fast', optimizer='adamw', lr=1e-3, muon_lr=0.02, schedule='cosine', min_share=0.1, warmup=0.05, batch=32,
+              dropout=0., zero=False, weight_decay=0.1, beta2=0.95, budget=120.)
+
+def build(r, args, seed):
+    "Model, optimizer, and the function that makes gradients and returns the loss"
+    import torch
+    from dataclasses import replace
+    from lightbrain.faststep import FastStep
+    from lightbrain.kernels import keep_heap
+    from lightbrain.model import GPT, preset
+    from lightbrain.optim import make_optimizer
+    size = replace(preset(args.preset), dropout=r['dropout'])
+    torch.manual_seed(seed)
+    betas = 0.9,r['beta2']
+    if r['step']=='plain':
+        from peers import PlainGPT, plain_groups
+        model = PlainGPT(size)
+        opt = torch.optim.AdamW(plain_groups(model, r['weight_decay']), lr=r['lr'], betas=betas)
+        def grads(x, y):
+            with torch.autocast('cpu', dtype=torch.bfloat16): loss = model(x, y)
+            loss.backward()
+            return loss
+        return model,opt,grads,size
+    keep_heap()
+    model = GPT(size)
+    if r['zero']: model.zero_projections()
+    opt = make_optimizer(model, r['optimizer'], lr=r['lr'], muon_lr=r['muon_lr'], weight_decay=r['weight_decay'], betas=betas)
+    return model,opt,FastStep(model).backward,size
+
+def validation(model, size, tokens, n_tokens):
+    "Nats per token over consecutive windows, full softmax, dropout off; the same code for every recipe"
+    import numpy as np, torch
+    T = size.block_size
+    n = min((len(tokens)-1)//T, n_tokens//T)
+    w = torch.from_numpy(np.asarray(tokens[:n*T+1]).astype(np.int64))
+    xs,ys,was,total = w[:-1].view(n, T),w[1:].view(n, T),model.training,0.
+    model.eval()
+    with torch.no_grad(), torch.autocast('cpu', dtype=torch.bfloat16):
+        for x,y in zip(xs.split(8), ys.split(8)):
+            loss = model(x, y)
+            total += (loss if isinstance(loss, torch.Tensor) else loss[1]).item()*len(x)
+    model.train(was)
+    return total/n
+
+def racer(name, r, seed, args, pipe):
+    "One recipe: trains for as many seconds as each message says"
+    import torch
+    from lightbrain.data import TokenDataset
+    from lightbrain.optim import lr_at, set_lr
+    from peers import plain_batch
+    torch.set_num_threads(args.threads)
+    model,opt,grads,size = build(r, args, seed)
+    train,val = (TokenDataset(args.data, s) for s in ('train','validation'))
+    file = args.out/f'{name}-{seed}.pt'
+    clock,step,points,every = 0.,0,[],r['budget']/args.evals
+    if file.exists():
+        s = torch.load(file, weights_only=True)
+        model.load_state_dict(s['model']); opt.load_state_dict(s['opt'])
+        clock,step,points = s['clock'],s['step'],s['points']
+    def batch():
+        if r['step']=='plain': return plain_batch(train.path, r['batch'], size.block_size, torch.Generator().manual_seed(seed*10**6+step))
+        return train.batch(step, r['batch'], size.block_size, seed)
+    def look(): points.append([clock, step*r['batch']*size.block_size, validation(model, size, val.tokens, args.val_tokens)])
+    grads(*batch()); opt.zero_grad(set_to_none=True)                 # memory, kernels: fetched before the clock starts
+    if not points: look()
+    while (slice_s := pipe.recv()):
+        until = min(r['budget'], clock+slice_s)
+        while clock<until:
+            torch.manual_seed(seed*10**6+step)
+            start = time.perf_counter()
+            x,y = batch()
+            set_lr(opt, lr_at(int(1e4*clock/r['budget']), r['lr'], r['lr']*r['min_share'], int(1e4*r['warmup']), 10**4, r['schedule'])
+                   if clock else r['lr']*0.01)
+            loss = grads(x, y)
+            torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+            opt.step(); opt.zero_grad(set_to_none=True)
+            clock,step = clock+time.perf_counter()-start,step+1
+            if clock>=len(points)*every or clock>=r['budget']: look()
+        tmp = file.with_suffix('.tmp')
+        torch.save(dict(model=model.state_dict(), opt=opt.state_dict(), clock=clock, step=step, points=points), tmp)
+        os.replace(tmp, file)
+        pipe.send(dict(clock=clock, step=step, points=points, done=clock>=r['budget']))
+
+def race(recipes, seeds, args):
+    "Train every recipe with every seed, in turns; give back results as far as they are, finished or not"
+    args.out.mkdir(parents=True, exist_ok=True)
+    results = args.out/'results.json'
+    have = json.loads(results.read_text()) if results.exists() else []
+    done = {(h['name'],h['seed']): h for h in have}
+    for k,h in done.items():
+        if k[0] in recipes and h['recipe']!=recipes[k[0]]:
+            sys.exit(f"{results} holds '{k[0]}' with other settings; use another --out")
+    end,ctx = time.monotonic()+60*args.minutes,mp.get_context('spawn')
+    for seed in seeds:
+        pipes = {}
+        for name,r in recipes.items():
+            if done.get((name,seed), {}).get('done'): continue
+            pipes[name],theirs = ctx.Pipe()
+            ctx.Process(target=racer, args=(name, r, seed, args, theirs), daemon=True).start()
+        while pipes and time.monotonic()<end:
+            for name in list(pipes):
+                pipes[name].send(args.slice)
+                h = dict(name=name, seed=seed, recipe=recipes[name]) | pipes[name].recv()
+                done[name,seed] = h
+                print(f"seed {seed} {name:14} {h['clock']:6.0f} s of {recipes[name]['budget']:.0f}, step {h['step']:5}, "
+                      f"validation {h['points'][-1][2]:.3f}", flush=True)
+                tmp = results.with_suffix('.tmp'); tmp.write_text(json.dumps(list(done.values()))); os.replace(tmp, results)
+                if h['done']: pipes.pop(name).send(0); (args.out/f'{name}-{seed}.pt').unlink(missing_ok=True)
+                if time.monotonic()>=end: break
+        for p in pipes.values(): p.send(0)
+        if time.monotonic()>=end: break
+    return [done[n,s] for n in recipes for s in seeds if (n,s) in done]
+
+def options(p):
+    "What both programs take"
+    p.add_argument('--data', required=True, help='a set made by lightbrain-prepare')
+    p.add_argument('--out', type=Path, required=True, help='folder for results.json and what is needed to go on')
+    p.add_argument('--preset', default='tiny')
+    p.add_argument('--seeds', type=int, nargs='+', default=[1,2,3])
+    p.add_argument('--slice', type=float, default=20., help='seconds of training before the next one takes its turn')
+    p.add_argument('--minutes', type=float, default=1e9, help='stop after about so long; start again to go on')
+    p.add_argument('--evals', type=int, default=25, help='looks at the validation loss in a budget')
+    p.add_argument('--val-tokens', type=int, default=16384)
+    p.add_argument('--threads', type=int, default=os.cpu_count())
+    return p

@@ -1,0 +1,156 @@
+"""Time one training step of LightBrain and of its peers in turns, and print the ratios
+
+    python bench/throughput.py                          # everything, 7 rounds
+    python bench/throughput.py --only plain-bf16,fast-kept --rounds 9
+    python bench/throughput.py --out results.json       # goes on where an earlier run stopped
+
+Each contestant is a process of its own, because the allocator's settings belong to the process. All sleep but one, which
+makes one step; a round is one step of each. What counts is the median of the ratios within a round. A name that ends in
+`-kept` runs with `keep_heap()`. The arithmetic is that of the preset: dropout 0.1, tied head, AdamW, clip 1.0.
+"""
+import argparse, json, multiprocessing as mp, os, statistics, sys, time
+from contextlib import nullcontext
+from pathlib import Path
+sys.path.insert(0, str(Path(__file__).parent))
+
+NAMES = ('plain-fp32 plain-bf16 plain-bf16-compile transformers-bf16 fast-torch fast plain-fp32-kept plain-bf16-kept '
+         'plain-bf16-compile-kept fast-torch-kept fast-kept').split()
+
+def rss(key):
+    "This process's memory in MB: VmRSS now, or VmHWM at most so far; 0 where the system does not say"
+    status = Path('/proc/self/status')
+    if not status.exists(): return 0
+    return next(int(o.split()[1])/1024 for o in status.read_text().splitlines() if o.startswith(key))
+
+def fast_step(name, size, args):
+    "LightBrain's step"
+    import torch
+    from lightbrain.faststep import FastStep
+    from lightbrain.model import GPT
+    from lightbrain.optim import make_optimizer
+    model = GPT(size)
+    opt = make_optimizer(model, optimizer='adamw', lr=1e-3, weight_decay=0.1, betas=(0.9,0.95))
+    fast = FastStep(model, micro_batch=args.batch, use_kernels='torch' not in name)
+    def step(x, y):
+        loss = fast.backward(x, y)
+        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        opt.step(); opt.zero_grad(set_to_none=True)
+        return loss.item()
+    return step
+
+def plain_step(name, size, args):
+    "The plain recipe, or `transformers` in its place"
+    import torch
+    from peers import PlainGPT, plain_groups
+    if name.startswith('transformers'):
+        from transformers import GPT2Config, GPT2LMHeadModel
+        c = GPT2Config(n_layer=size.n_layer, n_head=size.n_head, n_embd=size.n_embd, n_positions=size.block_size)
+        model = GPT2LMHeadModel(c).train()
+        def loss_of(x, y): return torch.nn.functional.cross_entropy(model(x).logits.float().flatten(0, 1), y.flatten())
+    else:
+        model = PlainGPT(size)
+        loss_of = torch.compile(model) if 'compile' in name else model
+    opt = torch.optim.AdamW(plain_groups(model), lr=1e-3, betas=(0.9,0.95))
+    def step(x, y):
+        with nullcontext() if 'fp32' in name else torch.autocast('cpu', dtype=torch.bfloat16): loss = loss_of(x, y)
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        opt.step(); opt.zero_grad(set_to_none=True)
+        return loss.item()
+    return step
+
+def contestant(name, args, pipe):
+    "One process: build, then a step for each message"
+    import torch
+    from peers import plain_batch
+    from lightbrain.data import TokenDataset
+    from lightbrain.kernels import keep_heap
+    from lightbrain.model import preset
+    torch.set_num_threads(args.threads)
+    torch.manual_seed(0)
+    if name.endswith('-kept') and not keep_heap(): pipe.send('no glibc here'); return
+    size = preset(args.preset)
+    step = (fast_step if name.startswith('fast') else plain_step)(name, size, args)
+    data,n,base = TokenDataset(args.data),0,rss('VmRSS')
+    while pipe.recv():
+        start = time.perf_counter()
+        if name.startswith('fast'): x,y = data.batch(n, args.batch, size.block_size)
+        else: x,y = plain_batch(data.path, args.batch, size.block_size)
+        loss,n = step(x, y),n+1
+        pipe.send(dict(s=time.perf_counter()-start, loss=loss, base=base, peak=rss('VmHWM')))
+
+def ceiling(threads):
+    "The best matrix product this machine shows in bfloat16 and float32, FLOP per second"
+    import torch
+    torch.set_num_threads(threads)
+    best = {}
+    for dtype in (torch.bfloat16, torch.float32):
+        a,out,times = torch.ones(2048, 2048, dtype=dtype),torch.empty(2048, 2048, dtype=dtype),[]
+        for _ in range(12): start = time.perf_counter(); torch.mm(a, a.t(), out=out); times.append(time.perf_counter()-start)
+        best[str(dtype).removeprefix('torch.')] = 2*2048**3/min(times)
+    return best
+
+def flop_per_token(size):
+    "Multiplications and additions of the matrix products, forward and backward"
+    C,T = size.n_embd,size.block_size
+    return 6*(size.n_layer*(12*C*C + 2*T*C) + size.vocab_size*C)
+
+def table(rounds, peak, flop):
+    "Medians, and the ratios within a round"
+    names = [n for n in NAMES if all(n in r for r in rounds)]
+    med = {n: statistics.median(r[n]['s'] for r in rounds) for n in names}
+    print(f'\n{len(rounds)} rounds; seconds a step, share of the ceiling of {peak/1e9:.0f} GFLOP/s, peak memory, of which the step')
+    for n in names:
+        last = rounds[-1][n]
+        print(f"  {n:24} {med[n]:6.3f} s   {flop/med[n]/peak:5.1%}   {last['peak']:6.0f} MB   {last['peak']-last['base']:6.0f} MB")
+    ours = [n for n in names if n.startswith('fast')]
+    if ours: print(f"\n{'ratios: median (lowest-highest)':32}" + ''.join(f'{n:>22}' for n in ours))
+    for n in names:
+        if n in ours: continue
+        ratios = [sorted(r[n]['s']/r[o]['s'] for r in rounds) for o in ours]
+        print(f'  {n:30}' + ''.join(f'{statistics.median(q):9.2f} ({q[0]:4.2f}-{q[-1]:4.2f})' for q in ratios))
+
+def main():
+    p = argparse.ArgumentParser(description=__doc__.split('\n')[0])
+    p.add_argument('--data', help='prepared set; invented records if not given')
+    p.add_argument('--preset', default='tiny')
+    p.add_argument('--batch', type=int, default=32, help='windows a step')
+    p.add_argument('--rounds', type=int, default=7)
+    p.add_argument('--threads', type=int, default=os.cpu_count())
+    p.add_argument('--only', default=','.join(NAMES), help=f'some of {", ".join(NAMES)}')
+    p.add_argument('--out', type=Path, help='JSON file for every round; earlier rounds in it count')
+    args = p.parse_args()
+    names = args.only.split(',')
+    if bad := set(names)-set(NAMES): sys.exit(f"unknown contestants {', '.join(bad)}; choose from {', '.join(NAMES)}")
+    from lightbrain.data import prepare
+    from lightbrain.model import preset
+    import tempfile
+    with tempfile.TemporaryDirectory() as tmp:
+        if not args.data: args.data = tmp+'/data'; prepare('synthetic:2000', args.data, progress=False)
+        peak = max(ceiling(args.threads).values())
+        earlier = json.loads(args.out.read_text()) if args.out and args.out.exists() else []
+        rounds,pipes = run(names, args),None
+        rounds = earlier+rounds
+        if args.out: args.out.write_text(json.dumps(rounds, indent=0))
+        size = preset(args.preset)
+        table(rounds, peak, flop_per_token(size)*args.batch*size.block_size)
+
+def run(names, args):
+    "Start the contestants, two steps that do not count, then the rounds"
+    ctx,pipes,rounds = mp.get_context('spawn'),{},[]
+    for n in names:
+        pipes[n],theirs = ctx.Pipe()
+        ctx.Process(target=contestant, args=(n, args, theirs), daemon=True).start()
+    def turn():
+        out = {}
+        for n,o in pipes.items(): o.send(1); out[n] = o.recv()
+        return out
+    first,_ = turn(),turn()
+    print('first step, compiling included: ' + ', '.join(f"{n} {o['s']:.1f} s" for n,o in first.items()), flush=True)
+    for i in range(args.rounds):
+        rounds.append(turn())
+        print(f'round {i+1}: ' + ', '.join(f"{n} {o['s']:.2f}" for n,o in rounds[-1].items()), flush=True)
+    for o in pipes.values(): o.send(0)
+    return rounds
+
+if __name__=='__main__': main()

@@ -1,0 +1,294 @@
+"What a cell cannot show of the fast step: every path on one ladder, real out-of-memory, other processes, checkpoints, benchmarks"
+import json, math, os, shutil, subprocess, sys
+from contextlib import contextmanager
+import pytest, torch
+import torch.nn.functional as F
+from torch import nn
+from conftest import ROOT
+from lightbrain import attention, faststep, kernels as kernels_module
+from lightbrain.attention import causal_mask
+from lightbrain.checkpoint import load_checkpoint, save_checkpoint
+from lightbrain.core import pick_dtype
+from lightbrain.faststep import FastStep
+from lightbrain.kernels import kernels
+from lightbrain.model import GPT, GPTConfig, count_params, cross_entropy
+from lightbrain.optim import make_optimizer
+
+CFG = GPTConfig(vocab_size=389, block_size=24, n_layer=2, n_head=2, n_embd=32, dropout=0.)
+BF16 = pick_dtype('cpu')==torch.bfloat16
+
+def batch(seed=0, b=3, t=16):
+    "Ids and the ids that follow"
+    i = torch.randint(CFG.vocab_size, (b, t+1), generator=torch.Generator().manual_seed(seed))
+    return i[:,:-1],i[:,1:]
+
+def new_model(seed=0):
+    torch.manual_seed(seed)
+    return GPT(CFG)
+
+class Plain:
+    "Lesson 04's model and loss; `fused` chooses torch's attention kernel or lesson 03's own"
+    def __init__(self, model, fused):
+        self.model = model
+        for b in model.transformer.h: b.attn.fused = fused
+    def hidden_of(self, x): return self.model.hidden(x)
+    def loss(self, x, y): return cross_entropy(self.model.lm_head(self.model.hidden(x)), y)
+
+class Fast(FastStep):
+    def hidden_of(self, x):
+        with self.autocast(): return self.hidden(self.model.transformer.wte(x)).float()
+
+PATHS = {'by hand': lambda m: Plain(m, False), 'torch kernel': lambda m: Plain(m, True), 'fast float32': lambda m: Fast(m, torch.float32)}
+if BF16:
+    PATHS['fast bfloat16'] = lambda m: Fast(m, torch.bfloat16, use_kernels=False)
+    if kernels()[0]: PATHS['fast C kernels'] = lambda m: Fast(m, torch.bfloat16)
+EXACT = 'by hand','torch kernel','fast float32'
+
+def leak(path):
+    "How much earlier hidden states change when the last token does"
+    x,_ = batch(1)
+    other = x.clone(); other[:,-1] = (x[:,-1]+1)%CFG.vocab_size
+    with torch.no_grad(): return (path.hidden_of(x)-path.hidden_of(other))[:,:-1].abs().max().item()
+
+def gradients(path):
+    "Loss and every gradient, by name"
+    path.model.zero_grad(set_to_none=True)
+    loss = path.loss(*batch(2))
+    loss.backward()
+    return {'loss': loss.detach()} | {n: p.grad for n,p in path.model.named_parameters()}
+
+def far(path):
+    "Largest relative distance of loss and gradients from the path by hand, on the same weights"
+    twin = new_model(); twin.load_state_dict(path.model.state_dict())
+    with healthy(): want = gradients(Plain(twin, False))
+    got = gradients(path)
+    if got.keys()!=want.keys(): return math.inf
+    return max(((got[n].float()-want[n]).norm()/want[n].norm().clamp(min=1e-3)).item() for n in want)
+
+def overfit(path, steps=60):
+    "Loss after learning one batch by heart"
+    opt,(x,y) = torch.optim.AdamW(path.model.parameters(), lr=1e-2),batch(3)
+    for _ in range(steps): opt.zero_grad(); loss = path.loss(x, y); loss.backward(); opt.step()
+    return loss.item()
+
+def ladder(make, exact, learn=False):
+    "Which properties hold, by name"
+    path = make(new_model())
+    m,fresh = path.model,path.loss(*batch(0, 8)).item()
+    out = dict(causal=leak(path)<(1e-5 if exact else 0.), fresh=abs(fresh-math.log(CFG.vocab_size))<0.3,
+        tied=m.lm_head.weight.untyped_storage().data_ptr()==m.transformer.wte.weight.untyped_storage().data_ptr(),
+        counted=sum(p.numel() for p in m.parameters())==count_params(CFG))
+    if not exact: out['causal'] = leak(path)<1e-6
+    with torch.no_grad():
+        for n,p in m.named_parameters():
+            if '.h.' in n and n.endswith('weight') and p.dim()==2: p.mul_(8)       # far from the start: attention has an opinion
+    out['gradients'] = far(path)<(1e-4 if exact else 0.05)
+    if learn: out['overfits'] = overfit(make(new_model()))<0.1
+    return out
+
+@pytest.mark.parametrize('name', PATHS)
+def test_every_path_climbs_the_ladder(name):
+    out = ladder(PATHS[name], name in EXACT, learn=True)
+    assert all(out.values()), out
+
+# Faults, planted into every path's own attention
+_weights,_sdpa,_fast = attention.attention_weights,F.scaled_dot_product_attention,faststep.fast_attention
+
+@contextmanager
+def healthy():
+    "The reference is never faulty"
+    now = attention.attention_weights,F.scaled_dot_product_attention,faststep.fast_attention
+    attention.attention_weights,F.scaled_dot_product_attention,faststep.fast_attention = _weights,_sdpa,_fast
+    try: yield
+    finally: attention.attention_weights,F.scaled_dot_product_attention,faststep.fast_attention = now
+
+def inverted(q, k, past): return (q@k.mT*q.shape[-1]**-0.5).masked_fill(past, -math.inf).softmax(-1).nan_to_num(0)
+def unscaled(q, k, past): return (q@k.mT).masked_fill(~past, -math.inf).softmax(-1)
+def masked_late(q, k, past): return (q@k.mT*q.shape[-1]**-0.5).softmax(-1)*past
+FAULTS = {'inverted mask': (inverted, {'causal','gradients'}), 'missing scale': (unscaled, {'gradients'}),
+          'mask after softmax': (masked_late, {'causal','gradients'})}
+
+@pytest.mark.parametrize('name', PATHS)
+@pytest.mark.parametrize('fault', FAULTS)
+def test_a_wrong_attention_falls_off(name, fault, monkeypatch):
+    wrong,found_by = FAULTS[fault]
+    w = lambda q,k: wrong(q, k, causal_mask(q.shape[-2]))
+    monkeypatch.setattr(attention, 'attention_weights', lambda q,k,mask=None: w(q, k))
+    monkeypatch.setattr(F, 'scaled_dot_product_attention', lambda q,k,v,**kw: w(q, k)@v)
+    monkeypatch.setattr(faststep, 'fast_attention', lambda q,key,v,p=0.,k=None: w(q, key)@v)
+    out = ladder(PATHS[name], name in EXACT)
+    assert {k for k,ok in out.items() if not ok} >= found_by, out
+
+@pytest.mark.parametrize('name', PATHS)
+def test_an_unshifted_target_falls_off(name):
+    path = PATHS[name](new_model())
+    x,_ = batch(0, 8)
+    assert path.loss(x, x).item() < math.log(CFG.vocab_size)-0.05 < path.loss(*batch(0, 8)).item()
+
+@pytest.mark.parametrize('name', PATHS)
+def test_an_untied_head_falls_off(name):
+    def untied(m): m.lm_head.weight = nn.Parameter(m.lm_head.weight.detach().clone()); return PATHS[name](m)
+    m = untied(new_model()).model
+    assert m.lm_head.weight.data_ptr()!=m.transformer.wte.weight.data_ptr()
+    out = ladder(untied, name in EXACT)
+    assert not out['tied'] and not out['counted'] and not out['gradients'], out
+
+def test_an_untied_head_still_trains_correctly():
+    "FastStep does not assume tied weights; it looks"
+    a,b = new_model(),new_model()
+    for m in (a, b): m.lm_head.weight = nn.Parameter(m.lm_head.weight.detach().clone())
+    want,got = gradients(Plain(a, False)),gradients(Fast(b, torch.float32))
+    assert want.keys()==got.keys() and len(want)==len(gradients(Plain(new_model(), False)))+1
+    for n in want: torch.testing.assert_close(got[n], want[n], rtol=1e-4, atol=1e-6)
+
+@pytest.mark.skipif(not shutil.which('c++') and not shutil.which('g++'), reason='torch.compile needs a C++ compiler here')
+def test_compiled_body_climbs_too():
+    path = Fast(new_model(), torch.float32, compile=True)
+    assert leak(path)<1e-5 and far(path)<1e-4
+    assert path.compiled or path.notes        # it compiled, or said in one line that it did not
+
+# Number formats
+
+@pytest.mark.parametrize('capability,dtype', [((7,5), torch.float16), ((8,0), torch.bfloat16)])
+def test_a_t4_gets_float16_and_a_scaler(capability, dtype, monkeypatch):
+    monkeypatch.setattr(torch.cuda, 'is_available', lambda: True)
+    monkeypatch.setattr(torch.cuda, 'device_count', lambda: 1)
+    monkeypatch.setattr(torch.cuda, 'get_device_capability', lambda *a: capability)
+    monkeypatch.setattr(torch.cuda, 'is_bf16_supported', lambda *a, **k: True)      # as torch says on a T4
+    assert pick_dtype('cuda')==dtype
+    assert FastStep(new_model(), pick_dtype('cuda')).scaler().is_enabled()==(dtype==torch.float16)
+
+def test_bfloat16_on_a_cpu_only_where_the_processor_has_it(monkeypatch):
+    for has in (True, False):
+        monkeypatch.setattr(torch.cpu, '_is_avx512_bf16_supported', lambda: has, raising=False)
+        monkeypatch.setattr(torch.cpu, '_is_amx_tile_supported', lambda: False, raising=False)
+        assert pick_dtype('cpu')==(torch.bfloat16 if has else torch.float32)
+
+def test_float16_with_a_real_scaler():
+    "Scale, backward, unscale: float32's gradients come out, and an infinity skips the step"
+    m = new_model()
+    want,fast = gradients(Plain(new_model(), False)),FastStep(m, torch.float16)
+    opt,scaler = make_optimizer(m, 'muon'),fast.scaler()
+    fast.backward(*batch(2), scaler=scaler)
+    scaler.unscale_(opt)
+    for n,p in m.named_parameters():
+        assert p.grad.isfinite().all() and (p.grad-want[n]).norm()<0.02*want[n].norm().clamp(min=1e-3), n
+    m.transformer.h[0].mlp.c_fc.weight.grad[0,0] = math.inf
+    before,scale = [p.detach().clone() for p in m.parameters()],scaler.get_scale()
+    opt.zero_grad(); fast.backward(*batch(2), scaler=scaler)
+    m.transformer.h[0].mlp.c_fc.weight.grad[0,0] = math.inf
+    scaler._per_optimizer_states.clear()
+    scaler.step(opt); scaler.update()
+    assert scaler.get_scale()<scale and all(torch.equal(a, b) for a,b in zip(before, m.parameters()))
+
+def test_nan_is_not_hidden():
+    for name,make in PATHS.items():
+        m = new_model()
+        with torch.no_grad(): m.transformer.h[0].mlp.c_fc.weight[0,0] = math.nan
+        assert not make(m).loss(*batch()).isfinite(), name
+
+# Training
+
+class Forgetful(Fast):
+    "A fault: the tied matrix gets no gradient from its job as embedding"
+    def loss(self, x, y):
+        W = self.model.lm_head.weight
+        return faststep.fused_cross_entropy(self.hidden(F.embedding(x, W.detach())), W, y)
+
+@pytest.mark.skipif(not BF16, reason='this processor has no bfloat16')
+def test_the_same_curve_over_100_steps():
+    "Fast bfloat16 is no further from plain float32 than plain bfloat16 is, twice over"
+    def curve(make, low=False):
+        m = new_model()
+        path,opt,out = make(m),torch.optim.AdamW(m.parameters(), lr=3e-3),[]
+        for i in range(100):
+            with torch.autocast('cpu', torch.bfloat16, enabled=low): loss = path.loss(*batch(i%7, 4))
+            opt.zero_grad(); loss.backward(); opt.step(); out.append(loss.item())
+        return torch.tensor(out)
+    plain,low,fast = curve(PATHS['torch kernel']),curve(PATHS['torch kernel'], True),curve(list(PATHS.values())[-1])
+    assert plain[-10:].mean()<plain[:10].mean()-2
+    noise = (low-plain).abs().mean()
+    assert (fast-plain).abs().mean()<2*noise+0.01, ((fast-plain).abs().mean(), noise)
+    wrong = curve(lambda m: Forgetful(m, torch.float32))
+    assert (wrong-plain).abs().mean()>2*noise+0.01, (wrong-plain).abs().mean()
+
+def test_muon_survives_a_checkpoint(tmp_path):
+    "Stop, save, load into fresh objects, go on: the weights of an uninterrupted run, bit for bit"
+    def train(m, opt, steps):
+        f = FastStep(m)
+        for i in steps: f.backward(*batch(i)); opt.step()
+    one = new_model(); opt = make_optimizer(one, 'muon'); train(one, opt, range(6))
+    two = new_model(); opt = make_optimizer(two, 'muon'); train(two, opt, range(3))
+    save_checkpoint(tmp_path/'c', model=two, optimizer=opt, step=3)
+    three = new_model(9); opt = make_optimizer(three, 'muon')
+    load_checkpoint(tmp_path/'c', model=three, optimizer=opt)
+    train(three, opt, range(3, 6))
+    assert all(torch.equal(a, b) for a,b in zip(one.parameters(), three.parameters()))
+    with pytest.raises(ValueError): load_checkpoint(tmp_path/'c', model=three, optimizer=make_optimizer(three, 'adamw'))
+
+def test_dropout_off_in_eval_on_in_training():
+    m = GPT(GPTConfig(**(CFG.__dict__|dict(dropout=0.2))))
+    fast,(x,y) = FastStep(m),batch()
+    assert fast.loss(x, y).item()!=fast.loss(x, y).item()
+    torch.manual_seed(5); a = fast.loss(x, y).item()
+    torch.manual_seed(5); assert a==fast.loss(x, y).item()
+    m.eval(); assert fast.loss(x, y).item()==fast.loss(x, y).item()
+
+# Other processes
+
+CRAMPED = '''
+import resource, torch
+from lightbrain.faststep import FastStep
+from lightbrain.model import GPT, GPTConfig
+torch.manual_seed(0)
+m = GPT(GPTConfig(vocab_size=20011, block_size=64, n_layer=2, n_head=2, n_embd=64, dropout=0.))
+f = FastStep(m, torch.float32, micro_batch=64)
+x = torch.randint(20011, (64, 64))
+FastStep(m, torch.float32, micro_batch=1).backward(x[:2], x[:2])          # whatever is needed once
+used = int(open('/proc/self/statm').read().split()[0])*resource.getpagesize()
+resource.setrlimit(resource.RLIMIT_AS, (used+250*2**20, resource.RLIM_INFINITY))
+loss = f.backward(x, x)
+resource.setrlimit(resource.RLIMIT_AS, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
+grad = m.transformer.h[0].mlp.c_fc.weight.grad.clone()
+FastStep(m, torch.float32, micro_batch=64).backward(x, x)
+print(f.micro_batch, len(f.notes), torch.allclose(grad, m.transformer.h[0].mlp.c_fc.weight.grad, atol=1e-6))
+'''
+
+@pytest.mark.skipif(not sys.platform.startswith('linux'), reason='needs RLIMIT_AS')
+def test_real_out_of_memory():
+    p = subprocess.run([sys.executable, '-c', CRAMPED], capture_output=True, text=True, env=os.environ|dict(OMP_NUM_THREADS='1'))
+    assert p.returncode==0, p.stderr[-500:]
+    micro,notes,same = p.stdout.split()
+    assert int(micro)<64 and int(notes)>=1 and same=='True', p.stdout
+
+BUILD = 'import sys; from lightbrain.kernels import kernels; k,line = kernels(sys.argv[1]); print(bool(k), line)'
+
+def test_kernels_without_a_compiler(tmp_path):
+    for env in (dict(CC='', PATH='/nowhere'), dict(CC='/no/such/cc')):
+        p = subprocess.run([sys.executable, '-c', BUILD, str(tmp_path)], capture_output=True, text=True, env=os.environ|env)
+        assert p.returncode==0 and p.stdout.startswith('False') and p.stdout.count('\n')==1, p.stdout+p.stderr
+    assert not list(tmp_path.iterdir())
+
+@pytest.mark.skipif(not kernels()[0], reason='no C compiler here')
+def test_kernels_built_by_two_at_once_and_then_cached(tmp_path):
+    run = lambda **env: subprocess.Popen([sys.executable, '-c', BUILD, str(tmp_path)], stdout=subprocess.PIPE, text=True, env=os.environ|env)
+    both = [run(), run()]
+    assert [p.communicate()[0].split()[0] for p in both]==['True','True']
+    assert len(list(tmp_path.glob('kernels-*.so')))==1 and not list(tmp_path.glob('.*'))
+    built = next(tmp_path.iterdir()).stat().st_mtime_ns
+    assert run().communicate()[0].startswith('True')
+    assert next(tmp_path.iterdir()).stat().st_mtime_ns==built
+
+@pytest.mark.skipif(not kernels()[0], reason='no C compiler here')
+def test_a_wrong_kernel_is_not_used(tmp_path, monkeypatch):
+    monkeypatch.setattr(kernels_module, 'KERNELS', kernels_module.KERNELS.replace('e[y[i]]*r - 1', 'e[y[i]]*r'))
+    k,line = kernels.__wrapped__(tmp_path)
+    assert k is None and 'disagree' in line and '\n' not in line
+
+@pytest.mark.skipif(not BF16, reason='this processor has no bfloat16')
+def test_the_throughput_benchmark_runs(tmp_path):
+    out = tmp_path/'rounds.json'
+    p = subprocess.run([sys.executable, ROOT/'bench'/'throughput.py', '--preset', 'nano', '--batch', '1', '--rounds', '1',
+        '--only', 'plain-bf16,fast', '--out', out], capture_output=True, text=True)
+    assert p.returncode==0, p.stderr[-800:]
+    assert 'ratios' in p.stdout and set(json.loads(out.read_text())[0])=={'plain-bf16','fast'}
