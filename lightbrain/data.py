@@ -43,8 +43,8 @@ def split_documents(
     for d in documents: sides[split_of(d.group or d.id, validation)].append(d)
     return tuple(sides.values())
 
-# %% ../nbs/02_data.ipynb #d5855ff4
-def _check_options(near_duplicates, test_records, validation, workers):
+# %% ../nbs/02_data.ipynb #5d4746c2
+def _check_options(near_duplicates, test_records, validation, workers=None):
     "`ValueError` for an option that does not exist"
     if isinstance(validation, str): raise ValueError(f"validation='{validation}' is a text; use a number, such as 0.1")
     split_of('', validation)
