@@ -100,7 +100,7 @@ def _read(part, columns, ledger):
     columns = dict(text_column='text', id_column='id', group_column=None) | columns
     if kind!='pubmed': yield from READERS[kind](what, label, columns); return
     citations,gone,replaced = pubmed_file(what)
-    ledger.update(deletes=sorted(gone), bare=[o['pmid'] for o in citations if not o['abstract']])
+    ledger.update(deletes=sorted(gone), citations=[o['pmid'] if o['abstract'] else -o['pmid'] for o in citations])
     yield from [REPLACED]*replaced
     yield from (_pubmed_document(o) for o in citations if o['abstract'])
 
@@ -108,7 +108,7 @@ def encode_part(
     job:Job, # What to prepare
     part:tuple, # (kind, path or name, label), from `parts`
     common:tuple, # From `_common`
-)->dict: # The report: part, kept, dropped, shards; for PubMed deletes, bare; `made` counts the shards made now
+)->dict: # The report: part, kept, dropped, shards; for PubMed citations and deletes; `made` counts the shards made now
     "Turn one file into shards, unless that was done"
     folder,stamp = _place(job, part, common)
     if (done := _finished(folder, stamp)) is not None: return done
@@ -174,22 +174,20 @@ def settle(
     "All shards in order, without citations that a newer PubMed file replaces or deletes"
     seen,deleted = np.zeros((2, NUMBERS), dtype=bool)          # the pages of memory that nobody touches cost nothing
     shards,dropped = [],Counter()
-    def judge(pmids):
-        old,gone = seen[pmids],deleted[pmids] & ~seen[pmids]
-        seen[pmids] = True
-        dropped.update({REPLACED:int(old.sum()), DELETED:int(gone.sum())})
-        return ~(old | gone)
     for (kind,*_),r,folder in zip(found, reports, places):
         dropped.update(r['dropped'])
         mine = [Encoded(folder/name, *counts, True) for name,*counts in r['shards']]
         if kind=='pubmed':
             deleted[np.array(r['deletes'], dtype=np.int64)] = True
-            dropped[NO_ABSTRACT] += int(judge(np.array(r['bare'], dtype=np.int64)).sum())
-            for i,o in enumerate(mine):
-                keep = judge(np.array([int(id.partition(':')[2]) for id in _unpack(read_shard(o.path, 'ids')['ids'])]))
-                if not keep.all(): mine[i] = without(o.path, keep, Path(work)/'settled')
+            signed = np.array(r['citations'], dtype=np.int64)
+            why = np.select([seen[abs(signed)], deleted[abs(signed)], signed<0], range(3), 3)
+            seen[abs(signed)] = True
+            dropped.update([(REPLACED,DELETED,NO_ABSTRACT)[i] for i in why if i<3])
+            keep,ends = why[signed>0]==3,np.cumsum([o.documents for o in mine], dtype=np.int64)
+            for i,k in enumerate(np.split(keep, ends[:-1])):
+                if not k.all(): mine[i] = without(mine[i].path, k, Path(work)/'settled')
         shards += [o for o in mine if o.documents]
-    return shards,+dropped
+    return shards,dropped
 
 # %% ../nbs/02a_scale.ipynb #aff66fa8
 def finish(
