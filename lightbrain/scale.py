@@ -20,7 +20,8 @@ from .core import atomic_dir, atomic_write
 from .data import _check_options, assemble
 from .markup import DELETED, NO_ABSTRACT, REPLACED, newest_first, pubmed_file
 from .shards import BLOCK_CHARS, SHARD_FORMAT, Encoded, _pack, _unpack, read_shard, tokenize, tokenizer_info
-from .sources import READERS, Documents, _distinct, _one_source, _pubmed_document, load_documents, load_records
+from .sources import READERS, Documents, load_documents, load_records
+from .sources import _distinct, _one_source, _pubmed_document
 from .tokenizer import gpt2_tokenizer
 
 # %% ../nbs/02a_scale.ipynb #2cb9bb0f
@@ -28,7 +29,7 @@ def deal(
     sizes:list, # Bytes of each file, at least 0
     world_size:int, # Number of ranks w, at least 1
 )->list: # For each rank the positions of its files
-    "Deal files to ranks, largest first, each to the rank with the least so far, eq. 2a.1: a function of the sizes alone"
+    "Largest file first, each to the rank with the least so far, eq. 2a.1: a function of the sizes alone"
     if world_size<1: raise ValueError(f"world_size={world_size} must be at least 1, for example the number of cores")
     hands,load = [[] for _ in range(world_size)],[0]*world_size
     for i in sorted(range(len(sizes)), key=lambda i: (-sizes[i], i)):
@@ -41,7 +42,7 @@ def deal(
 @dataclass(frozen=True)
 class Job:
     "What to prepare, and where its pieces go: every rank gets the same"
-    source:object # What `load_documents` takes by name: path, folder, pattern, hub name, or several; all machines see it
+    source:object # What `load_documents` takes by name: path, folder, pattern, hub name, or several of them
     work:object # A folder that all machines see, for shards and reports; not inside the source
     near_duplicates:str='drop' # As for `prepare`
     evaluation:object=None # As for `prepare`
@@ -52,11 +53,12 @@ class Job:
 # %% ../nbs/02a_scale.ipynb #ef89e455
 def parts(
     job:Job, # What to prepare
-)->tuple: # (`Documents` of the whole, for its name and notices; list of (kind, path or name, label) in the order of the tape)
-    "The files of a source in the order in which `load_documents` reads them; a hub name or 'synthetic' is one piece"
+)->tuple: # (`Documents` of the whole, for its name and notices; list of (kind, path or name, label))
+    "The files of a source, in the order of `load_documents`; a hub name or 'synthetic' is one piece"
     several = isinstance(job.source, (list,tuple)) and all(isinstance(o, (str,Path)) for o in job.source)
     if not several and not isinstance(job.source, (str,Path)):
-        raise ValueError(f"a {type(job.source).__name__} cannot be dealt out to ranks; name files, a folder or a pattern")
+        kind = type(job.source).__name__
+        raise ValueError(f"a {kind} cannot be dealt out to ranks; name files, a folder or a pattern")
     whole,s = load_documents(job.source, **job.columns),job.source
     names = s if several else s.split(',') if isinstance(s, str) and ',' in s and not Path(s).exists() else [s]
     text = job.columns.get('text_column', 'text')
@@ -196,7 +198,7 @@ def finish(
     validation:float=0.1, # As for `prepare`
     test_records:str='refuse', # As for `prepare`
 )->dict: # The manifest
-    "Put the shards of all ranks together; `ValueError` if a file is not finished. The shards stay: delete `work` yourself"
+    "Put the shards of all ranks together; `ValueError` if a file is not finished. `work` stays as it is"
     _check_options(job.near_duplicates, test_records, validation)
     whole,found = parts(job)
     common = _common(job)
@@ -204,13 +206,14 @@ def finish(
     reports = [_finished(*o) for o in places]
     missing = [label for (*_,label),r in zip(found, reports) if r is None]
     if missing:
-        raise ValueError(f"{len(missing)} of {len(found)} files are not finished, such as '{missing[0]}'; run the ranks again, "
-            "they do only what is missing")
+        raise ValueError(f"{len(missing)} of {len(found)} files are not finished, such as '{missing[0]}'; run the ranks "
+            "again, they do only what is missing")
     shards,dropped = settle(found, reports, job.work, [folder for folder,_ in places])
     docs = Documents(whole.name, None, whole.notices)
     docs.dropped = dropped
     with atomic_dir(Path(out_dir), marker='manifest.json') as folder:
-        return assemble(docs, shards, Path(job.work), folder, common[0], validation, test_records, job.near_duplicates, common[1])
+        return assemble(docs, shards, Path(job.work), folder, common[0], validation, test_records, job.near_duplicates,
+                        common[1])
 
 # %% ../nbs/02a_scale.ipynb #e01ea2eb
 ENGINES = dict(local='LocalPipelineExecutor', slurm='SlurmPipelineExecutor', ray='RayPipelineExecutor')
@@ -232,7 +235,8 @@ def _step(name, work):
 def _shards_step(job):
     def work(rank, world_size):
         reports = run_rank(job, rank, world_size)
-        return dict(files=len(reports), documents=sum(r['kept'] for r in reports), shards_made=sum(r['made'] for r in reports))
+        return dict(files=len(reports), documents=sum(r['kept'] for r in reports),
+                    shards_made=sum(r['made'] for r in reports))
     return _step('shards', work)
 
 def _finish_step(job, out_dir, options):
@@ -254,15 +258,17 @@ def pipeline(
 ): # datatrove's executor; its `run()` does everything
     "A datatrove pipeline that makes the same set as `prepare`; `ValueError` if datatrove is not installed"
     try: from datatrove import executor
-    except ImportError: raise ValueError('this needs datatrove; install it with: pip install "lightbrain[scale]"') from None
+    except ImportError:
+        raise ValueError('this needs datatrove; install it with: pip install "lightbrain[scale]"') from None
     if engine not in ENGINES: raise ValueError(f"engine='{engine}' does not exist; use one of {', '.join(ENGINES)}")
     _check_options(job.near_duplicates, test_records, validation)
     make,log = getattr(executor, ENGINES[engine]),Path(job.work)/f'log-{tasks}'
     for r in unfinished(job, tasks): (log/'completions'/f'{r:05d}').unlink(missing_ok=True)
-    if engine=='local' and os.name=='nt': options = dict(start_method='spawn') | options      # Windows has no forkserver
+    if engine=='local' and os.name=='nt': options = dict(start_method='spawn') | options    # it has no forkserver
     first = make([_shards_step(job)], tasks=tasks, logging_dir=str(log), **options)
     step = _finish_step(job, out_dir, dict(validation=validation, test_records=test_records))
-    return make([step], tasks=1, depends=first, logging_dir=str(log/'finish'), skip_completed=False, **options | (last or {}))
+    options = options | (last or {})
+    return make([step], tasks=1, depends=first, logging_dir=str(log/'finish'), skip_completed=False, **options)
 
 # %% ../nbs/02a_scale.ipynb #f4980c8f
 def cost(
@@ -278,11 +284,12 @@ def cost(
     row_bytes:float=100, # r, bytes a document has in a shard beside tokens and signature
 )->dict: # Hours and GB (10**9 bytes), by name
     "What it costs to prepare all of PubMed, eq. 2a.2 and 2a.3: computed, not measured"
-    for name,v in (('parse_mb_s', parse_mb_s), ('encode_mb_s', encode_mb_s), ('finish_mb_s', finish_mb_s), ('cores', cores)):
+    needed = dict(parse_mb_s=parse_mb_s, encode_mb_s=encode_mb_s, finish_mb_s=finish_mb_s, cores=cores)
+    for name,v in needed.items():
         if not v>0: raise ValueError(f"{name}={v} must be above 0")
     xml,text = citations*gz_bytes*xml_ratio/1e6,tokens*bytes_per_token/1e6          # MB
     shared,serial = (xml/parse_mb_s+text/encode_mb_s)/3600,text/finish_mb_s/3600
     table = citations*(256+row_bytes)/1e9
     return {'cores':cores, 'hours':shared/cores+serial, 'hours shared':shared/cores, 'hours serial':serial,
-        'GB to download':citations*gz_bytes/1e9, 'GB of shards':2*tokens/1e9+table, 'GB of them signatures and table':table,
-        'GB of tapes':2*tokens/1e9}
+        'GB to download':citations*gz_bytes/1e9, 'GB of shards':2*tokens/1e9+table,
+        'GB of them signatures and table':table, 'GB of tapes':2*tokens/1e9}

@@ -98,7 +98,7 @@ def test_datatrove_redoes_only_what_is_missing(driver, notes, tmp_path):
     done(driver(DRIVER, *args))
     before = shards_of(tmp_path/'work')
     job = Job(source, tmp_path/'work', block_chars=30_000)
-    gone = [p for p in sorted(before) if p.parent==sorted(before)[0].parent][1:3]
+    gone = max(([p for p in sorted(before) if p.parent==folder] for folder in {p.parent for p in before}), key=len)[1:3]
     for p in gone: p.unlink()
     hurt = unfinished(job, 4)
     assert len(hurt)==1
@@ -182,7 +182,7 @@ def citation(pmid, word, bare):
 
 CITATIONS = st.lists(st.tuples(st.integers(1, 12), st.sampled_from('abcd'), st.booleans()), max_size=8)
 
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.lists(st.tuples(CITATIONS, st.sets(st.integers(1, 12), max_size=4)), min_size=1, max_size=4), st.integers(1, 3))
 def test_any_pubmed_folder(tmp_path_factory, files, world_size):
     "Versions, deletions and lost abstracts within and across files: the same manifest, or the same refusal, as from `prepare`"
