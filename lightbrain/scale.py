@@ -206,8 +206,8 @@ def finish(
     reports = [_finished(*o) for o in places]
     missing = [label for (*_,label),r in zip(found, reports) if r is None]
     if missing:
-        raise ValueError(f"{len(missing)} of {len(found)} files are not finished, such as '{missing[0]}'; run the ranks "
-            "again, they do only what is missing")
+        raise ValueError(f"{len(missing)} of {len(found)} files are not finished, such as '{missing[0]}'; run the "
+            "ranks again, they do only what is missing")
     shards,dropped = settle(found, reports, job.work, [folder for folder,_ in places])
     docs = Documents(whole.name, None, whole.notices)
     docs.dropped = dropped
