@@ -74,7 +74,7 @@ def done(p):
 
 @pytest.mark.parametrize('world_size', [1,2,4])
 def test_plain_processes(driver, notes, tmp_path, world_size):
-    "Every file of the set is the same, and one changed word is noticed"
+    "Every file of the set is the same; a set with another split is not"
     source,want = notes
     for p in [driver(RANK, source, tmp_path/'work', r, world_size) for r in range(world_size)]: done(p)
     job = Job(source, tmp_path/'work', block_chars=30_000)
