@@ -219,7 +219,8 @@ def pubmedqa_test_pmids()->frozenset: # 500 integers
     return pmids
 
 # %% ../nbs/01b_clean.ipynb #cc2d682b
-_FIELDS = {'pmid','pubid','pubmed_id','pubmedid'}
+_FIELDS = {'pmid','pubid','pubmedid'}
+_NUMBER = re.compile(r'(?<![0-9A-Za-z])\d{7,8}(?!\d)', re.A)          # as long as the official numbers are
 _IN_ID = re.compile(r'(?:pmid|pubmed)\W*(\d{1,8})(?!\d)|.*pubmed\.ncbi\.nlm\.nih\.gov/(\d{1,8})(?!\d)', re.I|re.A)
 
 def _pmid(value):
@@ -230,17 +231,21 @@ def _pmid(value):
     if isinstance(value, float) and value.is_integer(): value = int(value)
     return int(value) if isinstance(value, Integral) and 0<value<FIRST_PUBID else None
 
+def _official(text):
+    "An official test number that stands anywhere in a text, or None"
+    return next((n for n in map(int, _NUMBER.findall(str(text))) if n in pubmedqa_test_pmids()), None)
+
 def pmid_of(
     document, # A `Document`: anything with `id` and `meta`
 )->int|None: # Its PubMed number; None when it has none, and for synthetic records
-    "Find a document's PubMed number, whatever source it comes from"
-    record = document.meta.get('record')
-    for fields in (record if isinstance(record, dict) else {}, document.meta):
-        for k,v in fields.items():
-            if str(k).lower() in _FIELDS and (n := _pmid(v)): return n
-    if m := _IN_ID.match(document.id): return int(m[1] or m[2]) or None
-    n = _pmid(document.id)
-    return n if n in pubmedqa_test_pmids() else None
+    "Find a document's PubMed number, whatever source it comes from; an official test number in whatever disguise"
+    record,id = document.meta.get('record'),str(document.id)
+    fields = [(re.sub('[^a-z]', '', str(k).lower()),v) for o in (record if isinstance(record, dict) else {}, document.meta) for k,v in o.items()]
+    for k,v in fields:
+        if k in _FIELDS and (n := _pmid(v)): return n
+    if m := _IN_ID.match(id): return int(m[1] or m[2]) or None
+    hidden = [v for k,v in fields if re.search('pmid|pubmed|pubid|url|link', k)]
+    return next(filter(None, map(_official, [id, *hidden])), None)
 
 # %% ../nbs/01b_clean.ipynb #bf4d623f
 def _passages(record):
@@ -272,6 +277,9 @@ class NgramIndex:
         new[1:] = (grams[1:]!=grams[:-1])|(owner[1:]!=owner[:-1])
         self.grams,gram = np.unique(grams[new], return_inverse=True)      # sorted
         self.gram,self.record = gram.astype(np.int32),owner[new].astype(np.int32)     # pairs
+        if not len(self.grams):
+            raise ValueError(f"none of the {len(found):,} evaluation records has {n} words, so none could ever be found; "
+                "pass the records themselves, or a smaller n")
         self._fill()
     def _fill(self):
         bits = min(24, max(10, (32*len(self.grams)).bit_length()))        # the table is at most 1/16 full

@@ -160,7 +160,15 @@ def progress_bar(
     live = sys.stderr.isatty() or tqdm.__name__=='tqdm_notebook'
     return tqdm(*args, **dict(mininterval=0.2 if live else 10, maxinterval=30, dynamic_ncols=True) | kwargs)
 
-# %% ../nbs/00_core.ipynb #01b76095
+# %% ../nbs/00_core.ipynb #0e73fe8d
+def _packed_error(e):
+    "An exception for the other side; as a RuntimeError if it cannot travel as it is"
+    try:
+        answer = pickle.dumps((False, e), protocol=5)
+        pickle.loads(answer)
+        return answer
+    except Exception: return pickle.dumps((False, RuntimeError(f'{type(e).__name__}: {e}')), protocol=5)
+
 def _serve():
     "What a worker does: read a pickled task from stdin, answer on stdout, end when the other side is gone"
     signal.signal(signal.SIGINT, signal.SIG_IGN)              # Ctrl-C is for the parent; it then closes the pipe
@@ -170,10 +178,11 @@ def _serve():
         module,name,common = pickle.load(tasks)
         f = getattr(import_module(module), name)
         while True:
-            try: answer = True,f(pickle.load(tasks), **common)
+            try: item = pickle.load(tasks)
             except EOFError: return
-            except Exception as e: answer = False,e
-            pickle.dump(answer, answers, protocol=5)
+            try: answer = pickle.dumps((True, f(item, **common)), protocol=5)
+            except Exception as e: answer = _packed_error(e)
+            answers.write(answer)
             answers.flush()
     except (EOFError, BrokenPipeError): pass
 
@@ -203,7 +212,7 @@ class _Worker:
             try: o.close()
             except OSError: pass
 
-# %% ../nbs/00_core.ipynb #35a1e422
+# %% ../nbs/00_core.ipynb #b4a0ac38
 def parallel_map(
     task:str, # What to call on each item: 'package.module:function', importable by a fresh Python
     items, # Iterable of items to pickle; read only a little ahead of the results
@@ -230,8 +239,10 @@ def parallel_map(
             if len(ahead)>=2*workers: yield ahead.popleft().result()
         while ahead: yield ahead.popleft().result()
     finally:
+        pool.shutdown(wait=False, cancel_futures=True)
+        for w in list(every): w.close()
+        pool.shutdown()                                       # now a start that was under way has finished, too
         for w in every: w.close()
-        pool.shutdown(cancel_futures=True)
 
 # %% ../nbs/00_core.ipynb #cbde3591
 def fsync(
@@ -254,8 +265,10 @@ def atomic_dir(
     marker:str|None=None, # A file name that proves an existing folder to be ours, e.g. 'manifest.json'
 ): # Yields a temporary folder to write into
     "Fill a folder that appears under its name only when complete; on any error the old one stays"
-    path = Path(path)
-    if path.exists() and not path.is_dir(): raise ValueError(f"'{path}' is a file; name a folder")
+    path = Path(path).resolve()               # through links, to the folder itself
+    above = next((o for o in path.parents if o.exists()), path)
+    for o in (path, above):
+        if o.exists() and not o.is_dir(): raise ValueError(f"'{o}' is a file; name a folder")
     if path.exists() and any(path.iterdir()) and not (marker and (path/marker).exists()):
         raise ValueError(f"folder '{path}' holds other files, which would be lost; choose a new or an empty folder")
     path.parent.mkdir(parents=True, exist_ok=True)

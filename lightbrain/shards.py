@@ -9,8 +9,8 @@ __all__ = ['BLOCK_CHARS', 'OTHER', 'LETTER', 'DIGIT', 'QUOTE', 'MARK', 'SPACE', 
            'FIRST', 'SHARD_FORMAT', 'to_uint16', 'encode_array', 'token_bytes', 'tokenizer_info', 'blocks', 'chunks',
            'ChunkEncoder', 'id_hash', 'columns', 'Encoded', 'read_shard', 'encode_block', 'cores', 'tokenize']
 
-# %% ../nbs/01c_shards.ipynb #c120410d
-import hashlib, io, json, os, pickle, time, zipfile
+# %% ../nbs/01c_shards.ipynb #c187cceb
+import hashlib, io, json, os, pickle, time
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
@@ -18,7 +18,7 @@ import numpy as np
 from fastcore.basics import patch
 from .core import atomic_write, parallel_map, progress_bar
 from .clean import normalize, pmid_of, signatures, text_hashes, word_hashes
-from .tokenizer import gpt2_tokenizer
+from .tokenizer import gpt2_tokenizer, repair
 
 # %% ../nbs/01c_shards.ipynb #5d4aa203
 def to_uint16(
@@ -62,7 +62,7 @@ def tokenizer_info(
     "What identifies a tokenizer in a manifest"
     return dict(name=getattr(tokenizer, 'name', 'bpe'), n_vocab=tokenizer.n_vocab, eot_token=tokenizer.eot_token, sha256=_sha256_of(tokenizer))
 
-# %% ../nbs/01c_shards.ipynb #40a48d7b
+# %% ../nbs/01c_shards.ipynb #2816b536
 BLOCK_CHARS = 2**20     # characters of text in a block: a tenth of a second of work, a few megabytes of memory
 
 def blocks(
@@ -73,7 +73,7 @@ def blocks(
     block,chars = [],0
     for d in documents:
         block.append(d)
-        chars += len(d.text)
+        chars += len(d.text)+100           # a document costs memory, too, however short
         if chars>=size:
             yield block
             block,chars = [],0
@@ -191,12 +191,12 @@ def _encode(self:ChunkEncoder, buf, at, size):
     begin[order] = count[order].cumsum()-count[order]
     return np.concatenate(parts),count,begin
 
-# %% ../nbs/01c_shards.ipynb #57e58d6d
+# %% ../nbs/01c_shards.ipynb #e2945e5b
 def _row(d):
     "What a worker needs of a document"
     record = d.meta.get('record')
     keep = json.dumps(record, ensure_ascii=False) if record and record.get('final_decision') else ''
-    return str(d.id), d.text, d.source, d.license, getattr(d, 'group', ''), pmid_of(d) or 0, keep
+    return repair(str(d.id)), d.text, repair(d.source), repair(d.license), repair(d.group), pmid_of(d) or 0, keep
 
 def id_hash(
     id:str, # Any text
@@ -204,9 +204,13 @@ def id_hash(
     "The first eight bytes of the sha256 of an id: a number that looks random and never changes"
     return int.from_bytes(hashlib.sha256(id.encode('utf-8', 'surrogatepass')).digest()[:8], 'big')
 
-# %% ../nbs/01c_shards.ipynb #b3188e22
+# %% ../nbs/01c_shards.ipynb #509dd537
 def _pack(o): return np.frombuffer(json.dumps(o, ensure_ascii=False).encode(), dtype=np.uint8)
 def _unpack(a): return json.loads(a.tobytes())
+
+def _identity(id, source, record):
+    "What makes two documents versions of one another: pmid:7 is the same everywhere, 7 is not; a question is no abstract"
+    return ('question ' if record else '')+(id if ':' in id else f'{source} {id}')
 
 @lru_cache(maxsize=2)
 def _encoder(tokenizer): return ChunkEncoder(tokenizer)
@@ -227,7 +231,7 @@ def columns(
     origins = sorted(set(zip(sources, licenses)))
     place = {o:i for i,o in enumerate(origins)}
     out = dict(tokens=tokens, n_tokens=n+full, n_bytes=[len(r) for r in raw],
-        id_hash=np.array([id_hash(o) for o in ids], dtype=np.uint64), text_hash=text_hashes(raw),
+        id_hash=np.array([id_hash(_identity(*o)) for o in zip(ids, sources, records)], dtype=np.uint64), text_hash=text_hashes(raw),
         split_hash=np.array([id_hash(g or i) for g,i in zip(groups, ids)], dtype=np.uint64),
         pmid=pmids, origin=[place[o] for o in zip(sources, licenses)], origins=_pack(origins), ids=_pack(ids), records=_pack(records))
     if near or index is not None: words = word_hashes(raw)
@@ -236,7 +240,7 @@ def columns(
     ints = 'n_tokens','n_bytes','pmid','origin','hit_doc','hit_gram'
     return {k: np.asarray(v, dtype='<i8') if k in ints else v for k,v in out.items()}
 
-# %% ../nbs/01c_shards.ipynb #1e6756a8
+# %% ../nbs/01c_shards.ipynb #e846f844
 @dataclass(frozen=True)
 class Encoded:
     "What a worker reports about a shard"
@@ -251,11 +255,12 @@ def read_shard(
     *names:str, # Which arrays; all if none is named
 )->dict: # Name -> array
     "Read a shard; `ValueError` if it is damaged"
-    try:
-        with np.load(path, allow_pickle=False) as z: return {k:z[k] for k in names or z.files}
-    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as e:
-        raise ValueError(f"shard '{Path(path).name}' is damaged or missing ({type(e).__name__}); run the same command again, it "
-            "will be made anew") from None
+    try: data = Path(path).read_bytes()
+    except OSError as e: data,why = b'',type(e).__name__
+    else: why = 'its sha256 differs'
+    if hashlib.sha256(data[:-32]).digest()!=data[-32:]:
+        raise ValueError(f"shard '{Path(path).name}' is damaged or missing ({why}); run the same command again, it will be made anew")
+    with np.load(io.BytesIO(data[:-32]), allow_pickle=False) as z: return {k:z[k] for k in names or z.files}
 
 def encode_block(
     item:tuple, # (path of the shard, pickled list of rows)
@@ -271,11 +276,12 @@ def encode_block(
         a = columns(pickle.loads(payload), **settings)
         buffer = io.BytesIO()
         np.savez(buffer, **a)
-        atomic_write(path, buffer.getvalue())
+        data = buffer.getvalue()
+        atomic_write(path, data+hashlib.sha256(data).digest())
     return Encoded(path, len(a['n_tokens']), len(a['tokens']), int(a['n_bytes'].sum()), reused)
 
-# %% ../nbs/01c_shards.ipynb #093d3c0c
-SHARD_FORMAT = 1     # change it when a shard's content changes: old shards are then made anew
+# %% ../nbs/01c_shards.ipynb #30357335
+SHARD_FORMAT = 2     # change it when a shard's content changes: old shards are then made anew
 
 def cores()->int: # At least 1
     "How many processor cores this process may use"

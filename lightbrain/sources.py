@@ -6,11 +6,11 @@ Docs: https://lightbrain-dev.github.io/lightbrain/sources.html.md"""
 
 # %% auto #0
 __all__ = ['AUTHORS', 'CONTEXT', 'PMID_COLUMNS', 'N_SYNTHETIC', 'READERS', 'ENDINGS', 'ROOTS', 'Document', 'Documents', 'mended',
-           'read_json_lines', 'pubmed_id', 'pubmedqa_record', 'record_document', 'json_line_document', 'file_kind',
-           'load_documents', 'load_records']
+           'read_json_lines', 'pubmed_id', 'pubmedqa_record', 'nameless', 'record_document', 'json_line_document',
+           'file_kind', 'load_documents', 'load_records']
 
 # %% ../nbs/01a_sources.ipynb #e62fab53
-import glob, json, re
+import glob, hashlib, json, re
 from collections import Counter
 from collections.abc import Iterable,Iterator
 from dataclasses import dataclass, field, replace
@@ -45,6 +45,8 @@ class Documents:
         for o in self.read():
             if isinstance(o, Document) and not o.text.strip(): o = 'empty text'
             if isinstance(o, str): self.dropped[o] += 1; continue
+            if not isinstance(o, Document):
+                raise ValueError(f"'{self.name}' gives a {type(o).__name__}; a stream of documents holds Document objects")
             self.kept += 1
             yield o
     def __repr__(self): return f'{self.name}: kept {self.kept:,}, dropped {dict(self.dropped)}'
@@ -122,6 +124,14 @@ def pubmedqa_record(
     return {**o, 'pubid': pubmed_id(number) or 0, 'context': fixed | {'contexts': list(contexts)}}
 
 # %% ../nbs/01a_sources.ipynb #53d067dc
+def nameless(
+    d:Document, # A document whose source gave it no id
+    place:str, # File and line
+)->Document: # With its place as id, and its text as what decides the split
+    "A document without an id: another line in front of it, or another file name, must not move it to the other side"
+    text = hashlib.sha256(d.text.encode('utf-8', 'surrogatepass')).hexdigest()[:16]
+    return replace(d, id=place, group=d.group or f'text:{text}')
+
 def record_document(
     record:dict, # From `pubmedqa_record`
     source:str='PubMedQA', # Named in the manifest
@@ -163,13 +173,14 @@ def json_line_document(
     if _is_record(o, text_column):
         number = o.get('pubid') or pubmed_id(id)
         d = record_document(pubmedqa_record({**o, 'pubid': number}))
-        return replace(d, group=group) if number else replace(d, group=group, id=f'{name}:{n}')
+        return replace(d, group=group) if number else nameless(replace(d, group=group), f'{name}:{n}')
     if not isinstance(o.get(text_column), str): return f"no '{text_column}' field"
     rest = {k:v for k,v in o.items() if k not in (id_column,text_column,'source','license','pmid','record')}
     pmid = next(filter(None, (pubmed_id(o.get(k)) for k in PMID_COLUMNS)), None)
     if pmid is None and str(id).lower().startswith('pmid:'): pmid = pubmed_id(id)
-    return Document(f'{name}:{n}' if id in (None, '') else str(id), o[text_column], str(o.get('source') or name),
-        str(o.get('license') or 'unknown'), rest | ({'pmid':pmid} if pmid else {}), group)
+    d = Document(repair(str(id)), o[text_column], str(o.get('source') or name), str(o.get('license') or 'unknown'),
+        rest | ({'pmid':pmid} if pmid else {}), group)
+    return nameless(d, f'{name}:{n}') if id in (None, '') else d
 
 # %% ../nbs/01a_sources.ipynb #8c857576
 N_SYNTHETIC = 20_000
@@ -252,8 +263,8 @@ def _jats(path, label, columns):
         if isinstance(o, str): yield o; continue
         ids = [f'{k}:{o[f]}' for k,f in (('pmc','pmcid'), ('pmid','pmid'), ('doi','doi')) if o[f]]
         meta = {k:o[k] for k in ('pmid','doi','title') if o[k]}
-        yield Document((ids or [f'{label}:{n}'])[0], '\n'.join([o['title'], *o['paragraphs']]).strip(), 'PMC',
-            o['license'], meta)
+        d = Document(ids[0] if ids else '', '\n'.join([o['title'], *o['paragraphs']]).strip(), 'PMC', o['license'], meta)
+        yield d if ids else nameless(d, f'{label}:{n}')
 
 def _medquad(path, label, columns):
     for o in read_medquad(path):
@@ -290,7 +301,9 @@ def file_kind(
 def _folder(folder, files, text_column):
     "Parts [(kind, path, label)] of the files in a folder, and a notice about those that are ignored"
     parts,ignored = [],Counter()
+    made = {p.parent for p in files if p.name=='manifest.json' and (p.parent/'train.bin').exists()}     # sets that `prepare` wrote
     for p in files:
+        if p.parent in made: ignored['of a prepared set'] += 1; continue
         inside = p.relative_to(folder)
         kind = None if _BESIDE.match(p.name) else file_kind(p)
         if kind=='csv' and text_column not in csv_columns(p): kind = None

@@ -105,7 +105,8 @@ def test_nothing_at_all():
     assert find_duplicates(np.zeros(0, np.uint64), text_hashes([]), signatures(*none)).tolist()==[]
     one = word_hashes([''])
     assert ngram_hashes(*one, 13)[1].tolist()==[0, 0]
-    assert NgramIndex(['too short']).hits(*one)[0].tolist()==[]
+    assert NgramIndex(['pain '*13]).hits(*one)[0].tolist()==[]
+    with pytest.raises(ValueError, match='could ever be found'): NgramIndex(['too short'])
 
 def test_bad_calls():
     ids,texts = np.zeros(2, np.uint64),np.zeros((2, 2), np.uint64)
