@@ -61,7 +61,7 @@ class Team:
         if len({*numbers})>1: raise ValueError(f"the processes differ in {what}: {numbers}; give all of them the same files, "
             "on a disk that every machine sees")
 
-# %% ../nbs/04g_parallel.ipynb #f16ffe66
+# %% ../nbs/04g_parallel.ipynb #6d5594b1
 def join_team(
     device='auto', # Anything `pick_device` takes; with several GPUs each process gets its own
 )->Team:
@@ -71,7 +71,13 @@ def join_team(
     if device.type=='cuda':
         device = torch.device('cuda', int(os.environ.get('LOCAL_RANK', 0)))
         torch.cuda.set_device(device)
-    if not dist.is_initialized(): dist.init_process_group('nccl' if device.type=='cuda' else 'gloo')
+    if not dist.is_initialized():
+        store,rank,world = next(dist.rendezvous('env://'))
+        # torchrun keeps one store over its restarts, and a new life must not read the addresses of the one before
+        # (pytorch issue 135712); on one machine its count of restarts tells them apart
+        if os.environ.get('LOCAL_WORLD_SIZE')==os.environ['WORLD_SIZE']:
+            store = dist.PrefixStore(f"life {os.environ.get('TORCHELASTIC_RESTART_COUNT', 0)}", store)
+        dist.init_process_group('nccl' if device.type=='cuda' else 'gloo', store=store, rank=rank, world_size=world)
     return Team(dist.get_rank(), dist.get_world_size(), device)
 
 def leave_team()->None:

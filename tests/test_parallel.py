@@ -51,7 +51,8 @@ def launch(home, out, world=2, fault='', restarts=3, **kw):
     return subprocess.Popen([sys.executable, *torchrun, str(home/'script.py'), *flags(home, out, **kw)], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
                             env=os.environ | dict(OMP_NUM_THREADS='1', FAULT=fault))
 def finish(p):
-    out,err = p.communicate(timeout=180)
+    try: out,err = p.communicate(timeout=180)
+    except subprocess.TimeoutExpired: p.terminate(); raise
     assert p.returncode==0, err[-3000:]
     return out
 def away(a, b): x,y = load_file(a),load_file(b); return max((x[k]-y[k]).abs().max().item() for k in x)

@@ -438,3 +438,50 @@ def test_nan_in_float32_stops_before_the_update(data, tmp_path):
     assert latest_checkpoint(tmp_path/'run'/'checkpoints')[0].name=='step-00000006'
     t.log = train.RunLog(tmp_path/'run', 6); t._write(loss=float('nan')); t.log.close()
     assert read_metrics(tmp_path/'run')[-1]['loss']!=read_metrics(tmp_path/'run')[-1]['loss']
+
+# ---------------------------------------------------------------- a notebook
+
+CELL = '''
+from lightbrain.train import TrainConfig, Trainer
+import time, torch
+torch.set_num_threads(1)
+class Slow(Trainer):
+    def train_step(self): time.sleep(0.15); return Trainer.train_step(self)
+t = Slow(TrainConfig(**{settings}), {data!r}, {out!r}, progress=False, live=True).fit()
+'''
+def run_cell(kc, code, seconds=120):
+    "Execute a cell; (status, what the error says, kinds of messages)"
+    kinds,id = [],kc.execute(code)
+    while True:
+        m = kc.get_iopub_msg(timeout=seconds)
+        if m['parent_header'].get('msg_id')!=id: continue
+        kinds.append(m['msg_type'])
+        if m['msg_type']=='status' and m['content']['execution_state']=='idle': break
+    reply = kc.get_shell_msg(timeout=seconds)['content']
+    return reply['status'],reply.get('evalue', ''),kinds
+
+@pytest.mark.skipif(os.name=='nt', reason='no signals to a kernel on Windows')
+@pytest.mark.parametrize('how', ['stop button', 'SIGTERM'])
+def test_in_a_live_notebook(data, tmp_path, how):
+    "The stop button finishes the step and saves; the same cell, run again, continues to the same weights and shows a curve"
+    from threading import Timer
+    manager = pytest.importorskip('jupyter_client.manager')
+    settings = TINY | dict(max_steps=20, save_every=1000, eval_every=1000)
+    cell = CELL.format(settings=settings, data=str(data), out=str(tmp_path/'run'))
+    km,kc = manager.start_new_kernel(kernel_name='python3')
+    try:
+        log,end = tmp_path/'run'/'metrics.jsonl',time.monotonic()+60
+        def press():
+            while not (log.exists() and len(log.read_text().splitlines())>=3) and time.monotonic()<end: time.sleep(0.02)
+            km.interrupt_kernel() if how=='stop button' else km.signal_kernel(signal.SIGTERM)
+        Timer(0.1, press).start()
+        status,why,_ = run_cell(kc, cell)
+        (step,_), = list_checkpoints(tmp_path/'run'/'checkpoints')
+        assert status=='error' and f'after step {step}, which is saved' in why and step<20
+        status,why,kinds = run_cell(kc, cell)
+        assert status=='ok', why
+        assert 'display_data' in kinds                          # the live curve
+    finally: km.shutdown_kernel(now=True)
+    alone = make(data, tmp_path/'alone', **settings).fit()
+    alone.model.save_pretrained(tmp_path/'alone'/'model')
+    assert (tmp_path/'run'/'model'/'model.safetensors').read_bytes()==(tmp_path/'alone'/'model'/'model.safetensors').read_bytes()
