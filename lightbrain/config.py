@@ -132,8 +132,9 @@ def from_yaml(cls:TrainConfig,
     try: return cls.from_dict(settings | {k:v for k,v in overrides.items() if v is not None})
     except ValueError as e: raise ValueError(f"{path}: {e}") from None
 
-# %% ../nbs/04ab_config.ipynb #92a48e80
-MAY_CHANGE = {'max_steps','eval_every','eval_tokens','save_every','save_minutes','keep','log_every','device','mirror'}     # without making it another run
+# %% ../nbs/04ab_config.ipynb #6b99f575
+MAY_CHANGE = {'max_steps','eval_every','eval_tokens','save_every','save_minutes','keep','log_every','device',
+    'mirror'}     # without making it another run
 
 def config_difference(
     saved:dict, # Settings of a run, as `asdict(config)` gave them

@@ -17,7 +17,7 @@ from torch import nn, Tensor
 from torch.nn.parallel import DistributedDataParallel
 from .core import pick_device
 
-# %% ../nbs/04g_parallel.ipynb #fd9ba2cd
+# %% ../nbs/04g_parallel.ipynb #e579c5f5
 @dataclass(frozen=True)
 class Team:
     "This process among its peers; alone unless `torchrun` says otherwise"
@@ -32,7 +32,8 @@ class Team:
         t:Tensor, # Of the whole batch (B,...)
     )->Tensor: # (B/W,...)
         "This process's share of a batch; `ValueError` if it does not divide"
-        if len(t)%self.world: raise ValueError(f"a batch of {len(t)} rows cannot be shared equally by {self.world} processes; "
+        if len(t)%self.world:
+            raise ValueError(f"a batch of {len(t)} rows cannot be shared equally by {self.world} processes; "
             f"use a batch_size that {self.world} divides, such as {-(-len(t)//self.world)*self.world}")
         k = len(t)//self.world
         return t[self.rank*k:(self.rank+1)*k]
@@ -58,7 +59,8 @@ class Team:
         everyone = [torch.zeros((), dtype=torch.int64, device=self.device) for _ in range(self.world)]
         dist.all_gather(everyone, torch.tensor(number, device=self.device))
         numbers = [o.item() for o in everyone]
-        if len({*numbers})>1: raise ValueError(f"the processes differ in {what}: {numbers}; give all of them the same files, "
+        if len({*numbers})>1:
+            raise ValueError(f"the processes differ in {what}: {numbers}; give all of them the same files, "
             "on a disk that every machine sees")
 
 # %% ../nbs/04g_parallel.ipynb #6d5594b1

@@ -89,7 +89,8 @@ def step_seed(
     "A seed that is a function of its key alone"
     return int.from_bytes(hashlib.sha256('/'.join(map(str, key)).encode()).digest()[:8], 'big')>>1
 
-SIGNALS = [getattr(signal, o) for o in ('SIGINT','SIGTERM','SIGHUP','SIGBREAK') if hasattr(signal, o)]     # what this system has
+# what this system has of them
+SIGNALS = [getattr(signal, o) for o in ('SIGINT','SIGTERM','SIGHUP','SIGBREAK') if hasattr(signal, o)]
 
 @contextmanager
 def stop_gently(
@@ -100,7 +101,8 @@ def stop_gently(
     if threading.current_thread() is not threading.main_thread(): yield; return     # signals belong to the main thread
     def ask(number, frame):
         name,now = signal.Signals(number).name,time.monotonic()
-        if wishes and (name==wishes[0] or now-asked[0]>patience_s): raise KeyboardInterrupt('stopped at once by a second signal; '
+        if wishes and (name==wishes[0] or now-asked[0]>patience_s):
+            raise KeyboardInterrupt('stopped at once by a second signal; '
             'the last checkpoint is intact, and the same command continues from it')
         if not wishes: wishes.append(name); asked.append(now)
     asked = []
@@ -111,7 +113,7 @@ def stop_gently(
     finally:
         for s,handler in old.items(): signal.signal(s, handler if handler is not None else signal.SIG_DFL)
 
-# %% ../nbs/05_train.ipynb #565a0e33
+# %% ../nbs/05_train.ipynb #3778fc8c
 class Objective(nn.Module):
     "Model, head and number format as one module: a batch in, its loss out"
     def __init__(self,
@@ -139,7 +141,8 @@ def build_optimizer(
 )->torch.optim.Optimizer:
     "AdamW, fused where the device can"
     fused = next(model.parameters()).device.type in ('cpu','cuda')
-    return torch.optim.AdamW(param_groups(model, config.weight_decay), lr=config.lr, betas=(config.beta1,config.beta2), fused=fused)
+    return torch.optim.AdamW(param_groups(model, config.weight_decay), lr=config.lr, betas=(config.beta1,config.beta2),
+        fused=fused)
 
 # %% ../nbs/05_train.ipynb #d1f40827
 class Trainer:
@@ -246,7 +249,8 @@ def documents(self:Trainer,
 )->str: # Such as 'documents 3, 17 of the training tape'
     "Where the batch of a step was read"
     found = documents_of(self.batch(step)[0].cpu(), self.train.tokens, self.train.manifest['tokenizer']['eot_token'])
-    return f"documents {', '.join(map(str, found))} of the training tape" if found else 'no document on the training tape'
+    if not found: return 'no document on the training tape'
+    return f"documents {', '.join(map(str, found))} of the training tape"
 
 # %% ../nbs/05_train.ipynb #1a002150
 @patch
@@ -272,7 +276,8 @@ def save(self:Trainer)->Path: # The checkpoint's folder
             mirror_checkpoint(path, o, keep=c.keep)
             log = self.out/'metrics.jsonl'
             if log.exists(): atomic_write(o.parent/'metrics.jsonl', log.read_bytes())
-        except (OSError,ValueError) as e: self.note(f"the second home did not get step {self.step:,} ({e}); the run goes on")
+        except (OSError,ValueError) as e:
+            self.note(f"the second home did not get step {self.step:,} ({e}); the run goes on")
     return path
 
 @patch
@@ -283,9 +288,12 @@ def resume(self:Trainer)->bool: # Was there something to continue?
     if path is None: return False
     with open(path/'state.json', encoding='utf-8') as f: saved = json.load(f)      # verified by latest_checkpoint
     diff = config_difference(saved['config'], self.config)
-    diff += [f"the sha256 of {s}.bin was {saved['data'].get(s, 'none')[:12]}, now {o['sha256'][:12]}: trained on other data"
-             for s,o in self.train.manifest['splits'].items() if saved['data'].get(s)!=o['sha256']]
-    if diff and not self.force: raise ValueError(f"'{self.out}' holds another run: {'; '.join(diff)}. Use the same settings "
+    for s,o in self.train.manifest['splits'].items():
+        was = saved['data'].get(s, 'none')
+        if was!=o['sha256']:
+            diff.append(f"the sha256 of {s}.bin was {was[:12]}, now {o['sha256'][:12]}: trained on other data")
+    if diff and not self.force:
+        raise ValueError(f"'{self.out}' holds another run: {'; '.join(diff)}. Use the same settings "
         "and data, or another folder for --out, or --force to go on from its weights all the same")
     state = load_checkpoint(path, model=self.model, optimizer=self.optimizer)
     set_rng_state(state['rng'])
@@ -295,7 +303,8 @@ def resume(self:Trainer)->bool: # Was there something to continue?
     self.saved_at = self.step
     self.team.same(self.step, 'the step that they continue from')
     was,now = (state['dtype'],read_manifest(path)['versions']['torch']),(str(self.dtype),torch.__version__)
-    self.messages += [f'forced: {o}' for o in diff] + [f'{b} here, {a} before: the numbers may round otherwise' for a,b in zip(was, now) if a!=b]
+    self.messages += [f'forced: {o}' for o in diff]
+    self.messages += [f'{b} here, {a} before: the numbers may round otherwise' for a,b in zip(was, now) if a!=b]
     self.messages.append(f'continuing {self.out.name} from step {self.step:,}')
     return True
 
@@ -332,7 +341,8 @@ def fit(self:Trainer)->'Trainer': # Itself, trained; `out/model` then holds the 
         f"{self.step:,}, which is saved; the same command continues from there")
     self.model.eval()
     if first:
-        with needs_room(self.out, sum(p.nbytes for p in self.model.parameters())): self.model.save_pretrained(self.out/'model')
+        with needs_room(self.out, sum(p.nbytes for p in self.model.parameters())):
+            self.model.save_pretrained(self.out/'model')
     return self
 
 @patch
@@ -343,7 +353,8 @@ def _open(self:Trainer):
         self.out.mkdir(parents=True, exist_ok=True)
         if self.step and not log.exists() and copies and copies[0].exists(): atomic_write(log, copies[0].read_bytes())
         atomic_write(self.out/'config.yaml', yaml.safe_dump(asdict(self.config), sort_keys=False))
-    self.log = RunLog(self.out, self.step or -1, LivePlot() if self.live else None)      # a run from the start has no lines
+    # a run from the start has no lines, not even of step 0
+    self.log = RunLog(self.out, self.step or -1, LivePlot() if self.live else None)
 
 @patch
 def _loop(self:Trainer):
@@ -367,8 +378,8 @@ def _loop(self:Trainer):
                                  tok_s=f'{done*per_step/took:,.0f}')
             done,since = 0,time.perf_counter()
         self.bar.update()
-        due = self.step%c.save_every==0 or last or stop or (c.save_minutes and time.perf_counter()-saved>=60*c.save_minutes)
         paused = time.perf_counter()
+        due = self.step%c.save_every==0 or last or stop or (c.save_minutes and paused-saved>=60*c.save_minutes)
         if self.step%c.eval_every==0 or last: due |= self._look()          # a new best is saved at once
         if due and self.team.first and self.saved_at!=self.step: self.save()
         if due: saved = time.perf_counter()
@@ -389,24 +400,31 @@ def _look(self:Trainer):
 @patch
 def _write(self:Trainer, **row):
     "A line of the log, by number 0"
-    if self.log: self.log.write(step=self.step, tokens=self.tokens, wall_s=self.wall_s, skipped_steps=self.skipped, **row)
+    if self.log:
+        self.log.write(step=self.step, tokens=self.tokens, wall_s=self.wall_s, skipped_steps=self.skipped, **row)
 
-# %% ../nbs/05_train.ipynb #c4b33542
+# %% ../nbs/05_train.ipynb #a9dc107a
 def main(
     args:list|None=None, # Flags; those of the shell if None
 )->None:
     "What `python -m lightbrain.train` runs, alone or under torchrun: every setting is a flag"
-    parser = ArgumentParser(prog='lightbrain.train', description='Train a GPT on a prepared set; the same command continues an interrupted run')
+    parser = ArgumentParser(prog='lightbrain.train',
+        description='Train a GPT on a prepared set; the same command continues an interrupted run')
     for o in ('config','data','out'): parser.add_argument(f'--{o}', required=o!='config')
-    parser.add_argument('--force', action='store_true', help='continue even if data or settings differ from the run in --out')
+    parser.add_argument('--force', action='store_true',
+        help='continue even if data or settings differ from the run in --out')
     for f in fields(TrainConfig): parser.add_argument(f"--{f.name.replace('_','-')}")
     flags = {k:v for k,v in vars(parser.parse_args(args)).items() if v is not None}
     config,data,out,force = (flags.pop(k, None) for k in ('config','data','out','force'))
     try:
-        t = Trainer(TrainConfig.from_yaml(config, **flags) if config else TrainConfig.from_dict(flags), data, out, force=force).fit()
-        if t.team.first: print(f'step {t.step:,} of {t.config.max_steps:,} on {t.team.world} process(es) -> {out}/model')
-    except (ValueError, OSError, KeyboardInterrupt) as e: sys.exit(f"lightbrain.train: {' '.join(str(e).split()) or type(e).__name__}")
+        t = Trainer(TrainConfig.from_yaml(config, **flags) if config else TrainConfig.from_dict(flags), data, out,
+            force=force).fit()
+        if t.team.first:
+            print(f'step {t.step:,} of {t.config.max_steps:,} on {t.team.world} process(es) -> {out}/model')
+    except (ValueError, OSError, KeyboardInterrupt) as e:
+        sys.exit(f"lightbrain.train: {' '.join(str(e).split()) or type(e).__name__}")
     del t
     leave_team()
 
-if __name__=='__main__' and __package__=='lightbrain': main()         # not in a notebook, whose cells are `__main__` too
+if __name__=='__main__' and __package__=='lightbrain':
+    main()         # not in a notebook, whose cells are `__main__` too

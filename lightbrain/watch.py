@@ -31,7 +31,7 @@ def read_metrics(
         except json.JSONDecodeError: break
     return rows
 
-# %% ../nbs/04e_watch.ipynb #8956e16c
+# %% ../nbs/04e_watch.ipynb #54e772a9
 class RunLog:
     "metrics.jsonl and TensorBoard, continued from a step"
     def __init__(self,
@@ -52,7 +52,8 @@ class RunLog:
     )->None:
         "Add a line"
         row = dict.fromkeys(COLUMNS) | row
-        with needs_room(self.path.parent, 10**5), open(self.path, 'a', encoding='utf-8') as f: f.write(json.dumps(row)+'\n')
+        with needs_room(self.path.parent, 10**5), open(self.path, 'a', encoding='utf-8') as f:
+            f.write(json.dumps(row)+'\n')
         if self.live: self.live.update(row)
         if not self.board: return
         for k,v in row.items():
@@ -63,7 +64,7 @@ class RunLog:
         if self.live: self.live.close()
         if self.board: self.board.close()
 
-# %% ../nbs/04e_watch.ipynb #fc3b15de
+# %% ../nbs/04e_watch.ipynb #c4923faf
 PLOTS = dict(loss='loss (nats per token)', lr='learning rate', throughput='tokens per second')
 
 def run_figure(
@@ -83,7 +84,8 @@ def run_figure(
     seen = [(o['step'], o['val_loss']) for o in rows if o.get('val_loss') is not None]
     broken = sum(not math.isfinite(v) for _,v in points)
     title = dict(lr=f'highest {max(v for _,v in points):.2g}', throughput=
-                 f'median {np.median([v for _,v in points]):,.0f} tokens per second').get(kind, f'training loss {points[-1][1]:.2f}')
+                 f'median {np.median([v for _,v in points]):,.0f} tokens per second').get(kind,
+                     f'training loss {points[-1][1]:.2f}')
     if kind=='loss' and seen:
         ax.plot(*zip(*seen), 'o-', ms=3, label='validation')
         title = f'validation loss {seen[0][1]:.2f} to {seen[-1][1]:.2f}'
@@ -102,13 +104,13 @@ def plot_run(
     for k,fig in figs.items(): fig.savefig(out/f'{k}.png', dpi=110)
     return [out/f'{k}.png' for k in figs]
 
-# %% ../nbs/04e_watch.ipynb #31dd6094
+# %% ../nbs/04e_watch.ipynb #0c453bc4
 class LivePlot:
     "A loss curve that grows in a notebook while a run goes on; without a kernel, one static picture at the end"
     def __init__(self,
         every_s:float=10., # Seconds between two pictures
         band:dict|None=None, # A reference band to draw behind it
-        show=None, # Called as `show(picture, display_id=...)`, gives back a handle with `update`; IPython's `display` if None
+        show=None, # `show(picture, display_id=True)` gives back a handle with `update`; None = IPython's `display`
     ):
         self.every_s,self.band,self.show,self.rows,self.handle,self.drawn = every_s,band,show,[],None,time.monotonic()
         try: shell = get_ipython()
@@ -162,7 +164,7 @@ def load_band(
     if name not in bands: raise ValueError(f"no reference band '{name}'; there are {', '.join(bands)}")
     return bands[name]
 
-# %% ../nbs/04e_watch.ipynb #0c9acd74
+# %% ../nbs/04e_watch.ipynb #6ef1c000
 def _outside(rows, band, key):
     "(step, side) of points outside the band: +1 above, -1 below; and how many there were to compare"
     edges = {s:(a,b) for s,a,b in zip(*band[key])}
@@ -176,10 +178,16 @@ def _cause(rows, band, out, val_out):
     first,ref = (val or loss)[0],(low[0]+high[0])/2
     fall,ref_fall = first-(val or loss)[-1],ref-(low[-1]+high[-1])/2
     below,val_above = sum(s<0 for _,s in out)>len(out)/2,sum(s>0 for _,s in val_out)>len(val_out)/2
-    if first>high[0]: return 'the first loss is wrong already: look at the initial weights, the vocabulary and the targets'
-    if out and below and val_above: return 'falls on the training text only: the same text again and again (a small source, or a resume that repeats batches)'
-    if out and below or first<low[0]: return 'too good to be true: does the model see the answer? Look for targets that are not shifted and a mask that leaks'
-    if abs(fall)<0.1*ref_fall: return 'the loss hardly moves: the learning rate is almost zero, or no gradient reaches the weights'
+    if first>high[0]:
+        return 'the first loss is wrong already: look at the initial weights, the vocabulary and the targets'
+    if out and below and val_above:
+        return ('falls on the training text only: the same text again and again '
+                '(a small source, or a resume that repeats batches)')
+    if out and below or first<low[0]:
+        return ('too good to be true: does the model see the answer? '
+                'Look for targets that are not shifted and a mask that leaks')
+    if abs(fall)<0.1*ref_fall:
+        return 'the loss hardly moves: the learning rate is almost zero, or no gradient reaches the weights'
     if not out: return 'only the held-out text is off: other validation text, or dropout still on while validating'
     tail = loss[-max(1, len(loss)//10):]
     if sum(tail)/len(tail)>min(loss)+0.25*ref_fall or max(loss)>loss[0]+0.3:
@@ -194,14 +202,19 @@ def judge_curve(
     "Does a run look like runs that went well? If not, since when, on which side, and the likely cause"
     other = [f'{k} is {settings[k]!r} here, {v!r} there' for k,v in band['settings'].items() if settings.get(k, v)!=v]
     if other: return Verdict(False, f"not comparable with this band: {'; '.join(other)}")
-    nan = next((o['step'] for o in rows for k in ('loss','val_loss') if o.get(k) is not None and not math.isfinite(o[k])), None)
-    if nan is not None: return Verdict(False, f'the loss is not a number at step {nan}: overflow; lower the learning rate, or use float32 or bfloat16')
+    nan = next((o['step'] for o in rows for k in ('loss','val_loss') if o.get(k) is not None
+        and not math.isfinite(o[k])), None)
+    if nan is not None:
+        return Verdict(False,
+            f'the loss is not a number at step {nan}: overflow; lower the learning rate, or use float32 or bfloat16')
     (out,n),(val_out,n_val) = (_outside(rows, band, k) for k in ('loss','val_loss'))
     if n<5: raise ValueError(f"{n} steps in common with the band; log at the same steps, and train a little longer")
-    if len(out)<=0.05*n and len(val_out)<=0.1*n_val: return Verdict(True, f'{n+n_val-len(out)-len(val_out)} of {n+n_val} points lie inside the band')
+    if len(out)<=0.05*n and len(val_out)<=0.1*n_val:
+        return Verdict(True, f'{n+n_val-len(out)-len(val_out)} of {n+n_val} points lie inside the band')
     step,side = min(out if len(out)>0.05*n else val_out)
     where = 'above' if side>0 else 'below'
-    return Verdict(False, f'{where} the band from step {step} on: {_cause(rows, band, out if len(out)>0.05*n else [], val_out)}')
+    return Verdict(False,
+        f'{where} the band from step {step} on: {_cause(rows, band, out if len(out)>0.05*n else [], val_out)}')
 
 # %% ../nbs/04e_watch.ipynb #e6e68ae3
 def documents_of(
