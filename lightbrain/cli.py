@@ -45,8 +45,7 @@ def slug(
 
 @command
 def prepare(
-    source:str='synthetic',
-        # synthetic, synthetic:5000, a .json/.jsonl/.jsonl.gz/.txt file, a folder of .txt, or a hub name
+    source:str='synthetic', # synthetic, synthetic:5000, a .json/.jsonl/.jsonl.gz/.txt file, a folder of .txt, or a hub name
     out:str=None, # Folder for train.bin, validation.bin and manifest.json; data/processed/<source> if not given
     validation:float=0.1, # Share of documents to hold out
 ):
@@ -140,8 +139,7 @@ def evaluation(
     qa = pubmedqa(model, load_records(questions), enc)
     return out | dict(questions=qa.n, accuracy=qa.accuracy, accuracy_95=list(qa.interval), macro_f1=qa.macro_f1,
         majority=qa.majority,
-        majority_accuracy=qa.majority_accuracy, majority_f1=qa.majority_f1, prompts_cut=qa.truncated,
-            questions_skipped=qa.skipped)
+        majority_accuracy=qa.majority_accuracy, majority_f1=qa.majority_f1, prompts_cut=qa.truncated, questions_skipped=qa.skipped)
 
 def report(
     r:dict, # From `evaluation`
@@ -263,8 +261,7 @@ def show_samples(model, data, n=3):
     from lightbrain.tokenizer import gpt2_tokenizer
     enc,T = gpt2_tokenizer(),model.config.block_size
     ds = TokenDataset(data, 'validation')
-    invented = ' (synthetic: the drug and the condition do not exist)' if all(o['source']=='synthetic'
-        for o in ds.manifest['origin']) else ''
+    invented = ' (synthetic: the drug and the condition do not exist)' if all(o['source']=='synthetic' for o in ds.manifest['origin']) else ''
     if (Path(data)/'questions.jsonl').exists():
         records = load_records(Path(data)/'questions.jsonl')[:n]
         cases = [(enc.encode_ordinary(render_record(o, answer=False)),
