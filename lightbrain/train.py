@@ -177,9 +177,16 @@ def batch(self:Trainer,
     step:int, # Which one, from 0
 )->tuple: # (x, y), each int64 (batch_size*grad_accum/W,T): this process's share
     "The rows that this process reads at `step`: the same whole batch for any number of processes"
+    return tuple(self.team.rows(o) for o in self.whole_batch(step, self.device))
+
+@patch
+def whole_batch(self:Trainer,
+    step:int, # Which one, from 0
+    device='cpu', # Where it should go
+)->tuple: # (x, y), each int64 (batch_size*grad_accum,T)
+    "All rows of a step: a function of `(seed, step)` alone"
     c = self.config
-    both = self.train.batch(step, c.batch_size*c.grad_accum, self.model.config.block_size, c.seed, self.device)
-    return tuple(self.team.rows(o) for o in both)
+    return self.train.batch(step, c.batch_size*c.grad_accum, self.model.config.block_size, c.seed, device)
 
 @patch
 def gradients(self:Trainer,
@@ -222,7 +229,8 @@ def documents(self:Trainer,
     step:int, # Which batch
 )->str: # Such as 'documents 3, 17 of the training tape'
     "Where the batch of a step was read"
-    found = documents_of(self.batch(step)[0].cpu(), self.train.tokens, self.train.manifest['tokenizer']['eot_token'])
+    eot = self.train.manifest['tokenizer']['eot_token']
+    found = documents_of(self.whole_batch(step)[0], self.train.tokens, eot)
     if not found: return 'no document on the training tape'
     return f"documents {', '.join(map(str, found))} of the training tape"
 
@@ -259,6 +267,7 @@ def resume(self:Trainer)->bool: # Was there something to continue?
     "Continue from the newest checkpoint that verifies; `ValueError` if it belongs to another run, unless `force`"
     path,broken = latest_checkpoint(*self.homes())
     self.messages = [f'skipped {p.name}: {why}' for p,why in broken]
+    if path is None and broken: self.messages.append('no checkpoint is whole: the run begins anew')
     if path is None: return False
     with open(path/'state.json', encoding='utf-8') as f: saved = json.load(f)      # verified by latest_checkpoint
     diff = config_difference(saved['config'], self.config)
@@ -287,7 +296,8 @@ def resume(self:Trainer)->bool: # Was there something to continue?
 def note(self:Trainer,
     text:str, # One sentence
 )->None:
-    "Say something on the screen and in the log"
+    "Say something on the screen and in the log, once for the whole team"
+    if not self.team.first: return
     self.messages.append(text)
     if self.log: self.log.write(step=self.step, tokens=self.tokens, note=text)
     if self.bar is not None: self.bar.write(text)
