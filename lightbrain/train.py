@@ -125,7 +125,7 @@ class Trainer:
         config:TrainConfig, # All choices
         data, # Folder made by `prepare`
         out, # Run folder: config.yaml, metrics.jsonl, checkpoints/, tensorboard/, model/
-        progress:bool=True, # Show a progress bar?
+        progress:bool=True, # Show a progress bar, and say what is worth saying?
         force:bool=False, # Continue even if data or settings are not those the run began with?
         live:bool=False, # In a notebook, show a loss curve that grows?
     ):
@@ -300,7 +300,7 @@ def note(self:Trainer,
     if not self.team.first: return
     self.messages.append(text)
     if self.log: self.log.write(step=self.step, tokens=self.tokens, note=text)
-    if self.bar is not None: self.bar.write(text)
+    if self.bar is not None and self.progress: self.bar.write(text)
 
 @patch
 def fit(self:Trainer)->'Trainer': # Itself, trained; `out/model` then holds the model
@@ -313,7 +313,7 @@ def fit(self:Trainer)->'Trainer': # Itself, trained; `out/model` then holds the 
         self.model.train()
         with stop_gently(self.wishes), progress_bar(total=c.max_steps, initial=self.step, desc=f'train {c.preset}',
                 unit='step', disable=not self.progress) as self.bar:
-            if first:
+            if self.progress:
                 for o in self.messages: self.bar.write(o)
             if self.step==0: self._look()
             stopped = self._loop()
