@@ -112,7 +112,8 @@ def straight(data, tmp_path_factory):
 def test_resume_is_exact(data, straight, tmp_path, monkeypatch, name):
     "Through accumulation, epoch ends, evaluation and a pair of optimizers: same bits, same blocks, same log"
     monkeypatch.setattr(train, 'build_optimizer', lambda model, config: Pair(model))
-    t,logs = interrupted(data, tmp_path/'run', *(WHERE[name] or around_the_epoch_end(straight)), blocks=True, grad_accum=2)
+    where = WHERE[name] or around_the_epoch_end(straight)
+    t,logs = interrupted(data, tmp_path/'run', *where, blocks=True, grad_accum=2)
     assert weights(t)==weights(straight)
     read = effective(logs)
     assert read==[rows for _,rows in straight.consumed]
