@@ -72,13 +72,13 @@ def prune_checkpoints(
         if m and int(m[1])<=found[0][0]: shutil.rmtree(p, ignore_errors=True)
     return old
 
-# %% ../nbs/04ba_archive.ipynb #6d332adc
+# %% ../nbs/04ba_archive.ipynb #0c04a266
 def mirror_checkpoint(
     path, # A sound checkpoint
     home, # The second home: any folder, such as one on a mounted Drive; made if absent
     keep:int=2, # How many to keep there beside the best; at least two stay in any case
 )->Path: # The copy
-    "Copy under a new name, read back, compare, rename, then clean up; `ValueError` or `OSError` leaves older copies alone"
+    "Copy under a new name, read back, compare, then clean up; `ValueError` or `OSError` leaves older copies alone"
     path,dest = Path(path),Path(home)/Path(path).name
     seal,files = (path/'MANIFEST.json').read_bytes(),verify_checkpoint(path)['files']
     if not (dest/'MANIFEST.json').is_file() or (dest/'MANIFEST.json').read_bytes()!=seal or why_broken(dest):
@@ -86,7 +86,10 @@ def mirror_checkpoint(
             for name in (*files, 'MANIFEST.json'):
                 shutil.copyfile(path/name, tmp/name)
                 fsync(tmp/name)
-            why = why_broken(tmp) or ((tmp/'MANIFEST.json').read_bytes()!=seal and 'another manifest arrived')    # reads every byte back
-            if why: raise ValueError(f"the copy of {path.name} did not arrive whole ({why}); older copies in {home} are untouched")
+            why = why_broken(tmp) or ((tmp/'MANIFEST.json').read_bytes()!=seal
+                and 'another manifest arrived')    # reads every byte back
+            if why:
+                raise ValueError(f"the copy of {path.name} did not arrive whole ({why}); "
+                                 f"older copies in {home} are untouched")
     prune_checkpoints(home, max(2, keep))
     return dest

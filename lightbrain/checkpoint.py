@@ -254,7 +254,7 @@ def save_checkpoint(
     step:int, # Optimiser steps done, 0 or more
     **state, # Anything else: nested dicts, lists, tuples, numbers, text, bytes, arrays, tensors
 )->Path: # `path`
-    "Save a run as one folder that is complete or not there; `ValueError` for state it cannot hold, `OSError` on a full disk"
+    "Save a run as one folder, complete or not there; `ValueError` for state it cannot hold, `OSError` if the disk is full"
     if not isinstance(step, (int,np.integer)) or step<0:
         raise ValueError(f"step={step!r} must be a whole number, 0 or more")
     path = Path(path)
@@ -330,7 +330,8 @@ def restore_optimizer(
     both = zip(sd['param_groups'], optimizer.param_groups)
     groups = [{**g, **{k:live[k] for k in HOW if k in live}} for g,live in both]
     optimizer.load_state_dict({**sd, 'param_groups':groups})
-    if saved['params']!=describe_optimizer(optimizer)['params']: return     # other number format: torch's rounding is right
+    if saved['params']!=describe_optimizer(optimizer)['params']:
+        return     # other number format: torch's rounding is right
     live = [p for g in optimizer.param_groups for p in g['params']]
     for i,p in zip([i for g in groups for i in g['params']], live):
         if i in sd['state']: optimizer.state[p] = _exact(sd['state'][i], optimizer.state[p])

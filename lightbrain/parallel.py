@@ -17,7 +17,7 @@ from torch import nn, Tensor
 from torch.nn.parallel import DistributedDataParallel
 from .core import pick_device
 
-# %% ../nbs/04g_parallel.ipynb #fd9ba2cd
+# %% ../nbs/04g_parallel.ipynb #e579c5f5
 @dataclass(frozen=True)
 class Team:
     "This process among its peers; alone unless `torchrun` says otherwise"
@@ -32,7 +32,8 @@ class Team:
         t:Tensor, # Of the whole batch (B,...)
     )->Tensor: # (B/W,...)
         "This process's share of a batch; `ValueError` if it does not divide"
-        if len(t)%self.world: raise ValueError(f"a batch of {len(t)} rows cannot be shared equally by {self.world} processes; "
+        if len(t)%self.world:
+            raise ValueError(f"a batch of {len(t)} rows cannot be shared equally by {self.world} processes; "
             f"use a batch_size that {self.world} divides, such as {-(-len(t)//self.world)*self.world}")
         k = len(t)//self.world
         return t[self.rank*k:(self.rank+1)*k]
@@ -58,10 +59,11 @@ class Team:
         everyone = [torch.zeros((), dtype=torch.int64, device=self.device) for _ in range(self.world)]
         dist.all_gather(everyone, torch.tensor(number, device=self.device))
         numbers = [o.item() for o in everyone]
-        if len({*numbers})>1: raise ValueError(f"the processes differ in {what}: {numbers}; give all of them the same files, "
+        if len({*numbers})>1:
+            raise ValueError(f"the processes differ in {what}: {numbers}; give all of them the same files, "
             "on a disk that every machine sees")
 
-# %% ../nbs/04g_parallel.ipynb #f16ffe66
+# %% ../nbs/04g_parallel.ipynb #6d5594b1
 def join_team(
     device='auto', # Anything `pick_device` takes; with several GPUs each process gets its own
 )->Team:
@@ -71,7 +73,13 @@ def join_team(
     if device.type=='cuda':
         device = torch.device('cuda', int(os.environ.get('LOCAL_RANK', 0)))
         torch.cuda.set_device(device)
-    if not dist.is_initialized(): dist.init_process_group('nccl' if device.type=='cuda' else 'gloo')
+    if not dist.is_initialized():
+        store,rank,world = next(dist.rendezvous('env://'))
+        # torchrun keeps one store over its restarts, and a new life must not read the addresses of the one before
+        # (pytorch issue 135712); on one machine its count of restarts tells them apart
+        if os.environ.get('LOCAL_WORLD_SIZE')==os.environ['WORLD_SIZE']:
+            store = dist.PrefixStore(f"life {os.environ.get('TORCHELASTIC_RESTART_COUNT', 0)}", store)
+        dist.init_process_group('nccl' if device.type=='cuda' else 'gloo', store=store, rank=rank, world_size=world)
     return Team(dist.get_rank(), dist.get_world_size(), device)
 
 def leave_team()->None:

@@ -22,7 +22,7 @@ def autocast(
     "Compute in `dtype` where that is safe; weights stay float32"
     return nullcontext() if dtype==torch.float32 else torch.autocast(device.type, dtype=dtype)
 
-# %% ../nbs/04f_precision.ipynb #fdf51c8d
+# %% ../nbs/04f_precision.ipynb #1512d760
 MAX_SKIPS = 10      # steps skipped in a row before a float16 run is stopped: the scale is then 1,024 times smaller
 
 class Guard:
@@ -37,8 +37,10 @@ class Guard:
     )->None:
         "`ValueError` when an update would destroy the weights"
         if scaled or (math.isfinite(loss) and math.isfinite(norm)): return
-        raise ValueError(f"step {step:,} was stopped before its update: the loss is {loss}, the gradient's length {norm}. "
-            "The weights and the last checkpoint are intact. Try a lower lr, a longer warmup_steps or dtype=float32, and "
+        raise ValueError(f"step {step:,} was stopped before its update: the loss is {loss}, "
+            f"the gradient's length {norm}. "
+            "The weights and the last checkpoint are intact. Try a lower lr, a longer warmup_steps "
+            "or dtype=float32, and "
             "continue with --force")
     def after_update(self,
         step:int, # The step just done
@@ -49,8 +51,10 @@ class Guard:
         skipped = after<before
         self.skipped,self.in_row = self.skipped+skipped,(self.in_row+1)*skipped
         why = f'the loss scale fell to {after:g}, below 1' if after<1 else f'{self.in_row} steps in a row were skipped'
-        if after<1 or self.in_row>=MAX_SKIPS: raise ValueError(f"stopped at step {step:,}: {why}; no weight was changed by "
-            "them, and the last checkpoint is intact. Try dtype=bfloat16 or float32, or a lower lr, and continue with --force")
+        if after<1 or self.in_row>=MAX_SKIPS:
+            raise ValueError(f"stopped at step {step:,}: {why}; no weight was changed by "
+            "them, and the last checkpoint is intact. Try dtype=bfloat16 or float32, or a lower lr, "
+            "and continue with --force")
     def spike(self,
         loss:float, # The loss of a step
     )->float|None: # The usual loss, if this one is a spike, eq. 4f.1; a loss that is no number is one

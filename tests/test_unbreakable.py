@@ -11,7 +11,8 @@ from lightbrain.train import TrainConfig, Trainer, read_metrics
 
 torch.set_num_threads(1)
 KILLS = int(os.environ.get('LIGHTBRAIN_KILLS', 6))          # 50 for the whole experiment
-TINY = dict(preset='nano', n_layer=1, n_head=2, n_embd=32, block_size=32, dropout=0.1, batch_size=4, lr=3e-3, warmup_steps=5, head_samples=64,
+TINY = dict(preset='nano', n_layer=1, n_head=2, n_embd=32, block_size=32, dropout=0.1, batch_size=4, lr=3e-3,
+    warmup_steps=5, head_samples=64,
             eval_tokens=64, max_steps=30, eval_every=10, save_every=5, log_every=2, device='cpu', dtype='float32')
 
 class PowerCut(Exception): pass
@@ -27,7 +28,8 @@ class Pair:
     "Two optimizers behind one object: a stand-in for Muon (matrices) and AdamW (the rest)"
     def __init__(self, model):
         p = [*model.parameters()]
-        self.optimizers = [torch.optim.SGD([o for o in p if o.dim()>1], lr=0.02, momentum=0.9, nesterov=True), AdamW([o for o in p if o.dim()<2], lr=3e-3)]
+        self.optimizers = [torch.optim.SGD([o for o in p if o.dim()>1], lr=0.02, momentum=0.9, nesterov=True),
+            AdamW([o for o in p if o.dim()<2], lr=3e-3)]
         for o in self.optimizers[0].param_groups: o['lr_scale'] = 5.
     @property
     def param_groups(self): return [g for o in self.optimizers for g in o.param_groups]
@@ -38,7 +40,8 @@ def in_blocks(t):
     "Read each block of the tape exactly once an epoch, in an order that is a function of (seed, epoch)"
     tokens,T = torch.from_numpy(t.train.tokens[:].astype('int64')),t.model.config.block_size
     n = (len(tokens)-1)//T
-    def order(epoch): return torch.randperm(n, generator=torch.Generator().manual_seed(train.step_seed('blocks', epoch))).tolist()
+    def order(epoch):
+        return torch.randperm(n, generator=torch.Generator().manual_seed(train.step_seed('blocks', epoch))).tolist()
     def batch(step, batch_size, block_size, seed, device):
         places = [divmod(step*batch_size+i, n) for i in range(batch_size)]
         blocks = [order(epoch)[k] for epoch,k in places]
@@ -69,6 +72,8 @@ def stop_at(t, step, micro=None):
 
 def weights(t): return hashlib.sha256(b''.join(p.detach().numpy().tobytes() for p in t.model.parameters())).hexdigest()
 
+def exported(run): return (run/'model'/'model.safetensors').read_bytes()
+
 def interrupted(data, out, *where, **kw):
     "Train with a power cut at each of `where` (a step, or (step, piece)); the last trainer, and all that was read"
     log = []
@@ -89,8 +94,13 @@ def effective(logs):
 
 # ---------------------------------------------------------------- exact resume
 
-WHERE = dict(step_0=[0], step_1=[1], inside_accumulation=[(13, 1)], epoch_end=[17], last_step=[29], twice=[8, 9], three_times=[12, 19, 26],
-             twice_at_one_place=[11, 11])
+WHERE = dict(step_0=[0], step_1=[1], inside_accumulation=[(13, 1)], epoch_end=None, last_step=[29], twice=[8, 9],
+    three_times=[12, 19, 26], twice_at_one_place=[11, 11])
+def around_the_epoch_end(straight):
+    "Cut before and after the step whose batch ends one epoch and begins the next"
+    k = next(step for step,rows in straight.consumed if {e for e,_ in rows}=={0,1})
+    return [k, k+1]
+
 @pytest.fixture(scope='module')
 def straight(data, tmp_path_factory):
     "The run that was left alone, in blocks, with accumulation and two optimizers"
@@ -102,7 +112,8 @@ def straight(data, tmp_path_factory):
 def test_resume_is_exact(data, straight, tmp_path, monkeypatch, name):
     "Through accumulation, epoch ends, evaluation and a pair of optimizers: same bits, same blocks, same log"
     monkeypatch.setattr(train, 'build_optimizer', lambda model, config: Pair(model))
-    t,logs = interrupted(data, tmp_path/'run', *WHERE[name], blocks=True, grad_accum=2)
+    where = WHERE[name] or around_the_epoch_end(straight)
+    t,logs = interrupted(data, tmp_path/'run', *where, blocks=True, grad_accum=2)
     assert weights(t)==weights(straight)
     read = effective(logs)
     assert read==[rows for _,rows in straight.consumed]
@@ -124,10 +135,13 @@ def test_resume_in_half_precision(data, tmp_path, dtype):
     assert weights(t)==weights(alone) and t.scaler.state_dict()==alone.scaler.state_dict()
 
 FAULTS = dict(
-    dice=lambda m: m.setattr(train, 'step_seed', lambda *key, real=train.step_seed: real(*key, os.urandom(4)) if 'dropout' in key else real(*key)),
-    position=lambda m: m.setattr(Trainer, 'batch', lambda self, step, real=Trainer.batch: real(self, step+(self.resumed or 0))),
+    dice=lambda m: m.setattr(train, 'step_seed', lambda *key,
+        real=train.step_seed: real(*key, os.urandom(4)) if 'dropout' in key else real(*key)),
+    position=lambda m: m.setattr(Trainer, 'batch', lambda self, step,
+        real=Trainer.batch: real(self, step+(self.resumed or 0))),
     guard=lambda m: m.setattr(train.Guard, 'load_state_dict', lambda self, state: self.after_update(0, 2., 1.)),
-    optimizer=lambda m: m.setattr(train, 'load_checkpoint', lambda path, model, optimizer, real=train.load_checkpoint: real(path, model=model)))
+    optimizer=lambda m: m.setattr(train, 'load_checkpoint', lambda path, model, optimizer,
+        real=train.load_checkpoint: real(path, model=model)))
 @pytest.mark.parametrize('fault', FAULTS)
 def test_negative_controls(data, tmp_path, monkeypatch, fault):
     "Leave out one piece of the state, or read one batch too far, and the hashes differ: the tests above can fail"
@@ -152,7 +166,8 @@ def test_state_that_a_checkpoint_keeps(data, tmp_path):
     state,manifest = json.loads((path/'state.json').read_text()),verify_checkpoint(path)
     assert (state['step'], state['tokens'], state['seed'])==(5, 5*4*32, 42)
     assert {'python','numpy','torch'} <= state['rng'].keys() and len(state['config_sha256'])==64
-    assert state['data']['train']==t.train.info['sha256'] and {'python','torch','numpy','safetensors','lightbrain'} <= manifest['versions'].keys()
+    assert state['data']['train']==t.train.info['sha256'] and {'python','torch','numpy','safetensors',
+        'lightbrain'} <= manifest['versions'].keys()
     assert not [p for p in path.rglob('*') if p.suffix not in ('.json','.safetensors')]
 
 # ---------------------------------------------------------------- kill -9
@@ -164,7 +179,8 @@ def life(data, out, fault):
     torch.set_num_threads(1)
     out = Path(out)
     t = Trainer(TrainConfig(**KILLED), data, out, progress=False)
-    if fault=='dice': train.step_seed = lambda *key, real=train.step_seed: real(*key, os.getpid()) if 'dropout' in key else real(*key)
+    if fault=='dice':
+        train.step_seed = lambda *key, real=train.step_seed: real(*key, os.getpid()) if 'dropout' in key else real(*key)
     if fault=='position': real_batch = t.batch; t.batch = lambda step: real_batch(step+t.begun)
     real_step,t.begun = t.train_step,None
     def step():
@@ -185,7 +201,7 @@ def server():
     return ctx
 
 def lives(server, data, out, n_kills, fault=None, seed=0):
-    "Run to the end through `n_kills` kills, every other one inside a save; (kills, kills inside a save, most steps lost)"
+    "Run to the end through `n_kills` kills, every other one inside a save; (kills, those inside a save, most lost)"
     g,inside,kills,lost,log,home = random.Random(seed),0,0,0,out.with_suffix('.log'),out/'checkpoints'
     def note(): return log.read_text().splitlines() if log.exists() else []
     def saving(): return home.exists() and any('.writing-' in o for o in os.listdir(home))
@@ -205,7 +221,8 @@ def lives(server, data, out, n_kills, fault=None, seed=0):
         if lines and lines[-1]=='end': return kills,inside,lost
         assert p.exitcode==-signal.SIGKILL, f'a life ended by itself with {p.exitcode}: {lines[-3:]}'
         kills,inside = kills+1,inside+saving()
-        for _,o in list_checkpoints(home): assert why_broken(o) is None, o       # nothing half-written ever has the name
+        for _,o in list_checkpoints(home):
+            assert why_broken(o) is None, o       # nothing half-written ever has the name
         done = max([int(o.split()[1]) for o in lines if o.startswith('done')], default=0)
         lost = max(lost, done-max([s for s,_ in list_checkpoints(home)], default=0))
 
@@ -229,7 +246,7 @@ def test_kill_9_negative_controls(server, data, tmp_path, fault):
     "Without the dice, or with the data position off, a killed run ends elsewhere"
     lives(server, data, tmp_path/'alone', 0)
     lives(server, data, tmp_path/'run', 2, fault)
-    assert (tmp_path/'run'/'model'/'model.safetensors').read_bytes()!=(tmp_path/'alone'/'model'/'model.safetensors').read_bytes()
+    assert exported(tmp_path/'run')!=exported(tmp_path/'alone')
 
 # ---------------------------------------------------------------- damaged and hostile files
 
@@ -245,7 +262,8 @@ def zero_a_block(raw):
     at = next(i for i in range(0, len(raw), 512) if any(raw[i:i+512]))
     return raw[:at]+bytes(len(raw[at:at+512]))+raw[at+512:]
 
-DAMAGE = dict(flip=lambda raw: raw[:len(raw)//2]+bytes([raw[len(raw)//2]^4])+raw[len(raw)//2+1:], cut=lambda raw: raw[:-1], half=lambda raw: raw[:len(raw)//2],
+DAMAGE = dict(flip=lambda raw: raw[:len(raw)//2]+bytes([raw[len(raw)//2]^4])+raw[len(raw)//2+1:],
+    cut=lambda raw: raw[:-1], half=lambda raw: raw[:len(raw)//2],
               empty=lambda raw: b'', zeroed=zero_a_block, pickle=lambda raw: pickle.dumps(Path('x')))
 def test_every_damage_is_found_and_the_one_before_is_used(data, half_way, tmp_path):
     "Each damage in each file: detected, the checkpoint before it is taken, one sentence says so"
@@ -283,7 +301,8 @@ def test_a_pickle_is_refused_and_never_run(data, half_way, tmp_path, monkeypatch
         with pytest.raises(ValueError, match='not what save_checkpoint writes'): t.resume()
     else: assert t.resume() and t.step==5 and 'extra.pt' in t.messages[0]
     assert not (tmp_path/'executed').exists()
-    pickle.loads(pickle.dumps(Payload()))                                    # negative control: the payload is a live one
+    # negative control: the payload is a live one
+    pickle.loads(pickle.dumps(Payload()))
     assert (tmp_path/'executed').exists()
 
 # ---------------------------------------------------------------- no room
@@ -308,7 +327,7 @@ def full_disk(monkeypatch, n):
     return seen
 
 def test_no_room_at_each_write_of_a_save(data, half_way, tmp_path, monkeypatch):
-    "At each operation: a sentence with the room needed, the checkpoints before are whole, the run continues when there is room"
+    "At each operation: a sentence with the room needed, older checkpoints whole, and the run continues later"
     alone,n = make(data, tmp_path/'alone').fit(),0
     while True:
         out = tmp_path/f'run{n}'
@@ -319,7 +338,9 @@ def test_no_room_at_each_write_of_a_save(data, half_way, tmp_path, monkeypatch):
             failed = full_disk(m, n)
             try: t.save()
             except OSError as e: assert 'this save needs' in str(e) and 'MB' in str(e) and 'untouched' in str(e)
-            else: assert not failed or 'could not be removed' in t.messages[-1]      # the save is whole, the cleaning failed
+            else:
+                # the save is whole, the cleaning failed
+                assert not failed or 'could not be removed' in t.messages[-1]
         if not failed: break
         whole = [s for s,p in list_checkpoints(out/'checkpoints') if why_broken(p) is None]
         assert 10 in whole and len(whole)==len(list_checkpoints(out/'checkpoints'))
@@ -330,7 +351,8 @@ def test_no_room_at_each_write_of_a_save(data, half_way, tmp_path, monkeypatch):
     assert n>=20, n
     print(f'\n{n} operations of a save, each refused once')
 
-@pytest.mark.skipif(not os.environ.get('LIGHTBRAIN_TMPFS'), reason='set LIGHTBRAIN_TMPFS to a folder on a disk of about 80 MB (mounting one needs root)')
+@pytest.mark.skipif(not os.environ.get('LIGHTBRAIN_TMPFS'),
+    reason='set LIGHTBRAIN_TMPFS to a folder on a disk of about 80 MB (mounting one needs root)')
 def test_no_room_on_a_real_disk(data, tmp_path):
     "Fill a small disk to each level between nothing and everything free"
     small = Path(os.environ['LIGHTBRAIN_TMPFS'])
@@ -359,7 +381,8 @@ def test_signals(server, data, tmp_path, name, twice):
     out = tmp_path/'run'
     p = server.Process(target=slow_life, args=(str(data), str(out))); p.start()
     log,end = out.with_suffix('.log'),time.monotonic()+60
-    while not (log.exists() and len(log.read_text().splitlines())>=4): assert p.is_alive() and time.monotonic()<end; time.sleep(0.01)
+    while not (log.exists() and len(log.read_text().splitlines())>=4):
+        assert p.is_alive() and time.monotonic()<end; time.sleep(0.01)
     os.kill(p.pid, getattr(signal, name))
     if twice: time.sleep(0.02); os.kill(p.pid, getattr(signal, name))
     p.join(60)
@@ -412,7 +435,8 @@ def test_inf_in_float16(data, tmp_path):
             r = real()
             if hook:
                 hook.remove()
-                assert all(a.equal(b) for a,b in zip(before, t.model.parameters())) and t.scaler.get_scale()==scale/2 and t.skipped==1
+                assert all(a.equal(b) for a,
+                    b in zip(before, t.model.parameters())) and t.scaler.get_scale()==scale/2 and t.skipped==1
             return r
         t.train_step = step
         return t
@@ -438,3 +462,50 @@ def test_nan_in_float32_stops_before_the_update(data, tmp_path):
     assert latest_checkpoint(tmp_path/'run'/'checkpoints')[0].name=='step-00000006'
     t.log = train.RunLog(tmp_path/'run', 6); t._write(loss=float('nan')); t.log.close()
     assert read_metrics(tmp_path/'run')[-1]['loss']!=read_metrics(tmp_path/'run')[-1]['loss']
+
+# ---------------------------------------------------------------- a notebook
+
+CELL = '''
+from lightbrain.train import TrainConfig, Trainer
+import time, torch
+torch.set_num_threads(1)
+class Slow(Trainer):
+    def train_step(self): time.sleep(0.15); return Trainer.train_step(self)
+t = Slow(TrainConfig(**{settings}), {data!r}, {out!r}, progress=False, live=True).fit()
+'''
+def run_cell(kc, code, seconds=120):
+    "Execute a cell; (status, what the error says, kinds of messages)"
+    kinds,id = [],kc.execute(code)
+    while True:
+        m = kc.get_iopub_msg(timeout=seconds)
+        if m['parent_header'].get('msg_id')!=id: continue
+        kinds.append(m['msg_type'])
+        if m['msg_type']=='status' and m['content']['execution_state']=='idle': break
+    reply = kc.get_shell_msg(timeout=seconds)['content']
+    return reply['status'],reply.get('evalue', ''),kinds
+
+@pytest.mark.skipif(os.name=='nt', reason='no signals to a kernel on Windows')
+@pytest.mark.parametrize('how', ['stop button', 'SIGTERM'])
+def test_in_a_live_notebook(data, tmp_path, how):
+    "The stop button finishes the step and saves; the same cell, run again, continues, and shows a curve"
+    from threading import Timer
+    manager = pytest.importorskip('jupyter_client.manager')
+    settings = TINY | dict(max_steps=20, save_every=1000, eval_every=1000)
+    cell = CELL.format(settings=settings, data=str(data), out=str(tmp_path/'run'))
+    km,kc = manager.start_new_kernel(kernel_name='python3')
+    try:
+        log,end = tmp_path/'run'/'metrics.jsonl',time.monotonic()+60
+        def press():
+            while not (log.exists() and len(log.read_text().splitlines())>=3) and time.monotonic()<end: time.sleep(0.02)
+            km.interrupt_kernel() if how=='stop button' else km.signal_kernel(signal.SIGTERM)
+        Timer(0.1, press).start()
+        status,why,_ = run_cell(kc, cell)
+        (step,_), = list_checkpoints(tmp_path/'run'/'checkpoints')
+        assert status=='error' and f'after step {step}, which is saved' in why and step<20
+        status,why,kinds = run_cell(kc, cell)
+        assert status=='ok', why
+        assert 'display_data' in kinds                          # the live curve
+    finally: km.shutdown_kernel(now=True)
+    alone = make(data, tmp_path/'alone', **settings).fit()
+    alone.model.save_pretrained(tmp_path/'alone'/'model')
+    assert exported(tmp_path/'run')==exported(tmp_path/'alone')
