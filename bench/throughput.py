@@ -142,15 +142,16 @@ def main():
         if not args.data: args.data = tmp+'/data'; prepare('synthetic:2000', args.data, progress=False)
         peak = max(ceiling(args.threads).values())
         earlier = json.loads(args.out.read_text()) if args.out and args.out.exists() else []
-        rounds,pipes = run(names, args),None
-        rounds = earlier+rounds
-        if args.out: args.out.write_text(json.dumps(rounds, indent=0))
+        rounds = list(earlier)
+        for r in run(names, args):
+            rounds.append(r)
+            if args.out: args.out.write_text(json.dumps(rounds, indent=0))
         size = preset(args.preset)
         table(rounds, peak, flop_per_token(size)*args.batch*size.block_size)
 
 def run(names, args):
-    "Start the contestants, two steps that do not count, then the rounds"
-    ctx,pipes,rounds = mp.get_context('spawn'),{},[]
+    "Start the contestants, two steps that do not count, then the rounds, one by one"
+    ctx,pipes = mp.get_context('spawn'),{}
     for n in names:
         pipes[n],theirs = ctx.Pipe()
         ctx.Process(target=contestant, args=(n, args, theirs), daemon=True).start()
@@ -161,10 +162,10 @@ def run(names, args):
     first,_ = turn(),turn()
     print('first step, compiling included: ' + ', '.join(f"{n} {o['s']:.1f} s" for n,o in first.items()), flush=True)
     for i in range(args.rounds):
-        rounds.append(turn())
-        worst = max(o['others'] for o in rounds[-1].values())
-        print(f'round {i+1}: ' + ', '.join(f"{n} {o['s']:.2f}" for n,o in rounds[-1].items()) + f' (others {worst:.0%})', flush=True)
+        r = turn()
+        worst = max(o['others'] for o in r.values())
+        print(f'round {i+1}: ' + ', '.join(f"{n} {o['s']:.2f}" for n,o in r.items()) + f' (others {worst:.0%})', flush=True)
+        yield r
     for o in pipes.values(): o.send(0)
-    return rounds
 
 if __name__=='__main__': main()
