@@ -5,7 +5,8 @@
     python bench/throughput.py --out results.json       # goes on where an earlier run stopped
 
 Each contestant is a process of its own, because the allocator's settings belong to the process. All sleep but one, which
-makes one step; a round is one step of each. What counts is the median of the ratios within a round. A name that ends in
+makes one step; a round is one step of each. What counts is the median of the ratios within a round. A round in which other
+programs took more than a twentieth of the processors is shown and does not count (seen on Linux only). A name that ends in
 `-kept` runs with `keep_heap()`. The arithmetic is that of the preset: dropout 0.1, tied head, AdamW, clip 1.0.
 """
 import argparse, json, multiprocessing as mp, os, statistics, sys, time
@@ -21,6 +22,13 @@ def rss(key):
     status = Path('/proc/self/status')
     if not status.exists(): return 0
     return next(int(o.split()[1])/1024 for o in status.read_text().splitlines() if o.startswith(key))
+
+def busy_s():
+    "Seconds of processor time that all programs have used so far; 0 where the system does not say"
+    stat = Path('/proc/stat')
+    if not stat.exists(): return 0.
+    t = [int(o) for o in stat.read_text().split('\n')[0].split()[1:9]]
+    return (sum(t)-t[3]-t[4])/os.sysconf('SC_CLK_TCK')               # all but idle and waiting for disks
 
 def fast_step(name, size, args):
     "LightBrain's step"
@@ -73,11 +81,13 @@ def contestant(name, args, pipe):
     step = (fast_step if name.startswith('fast') else plain_step)(name, size, args)
     data,n,base = TokenDataset(args.data),0,rss('VmRSS')
     while pipe.recv():
-        start = time.perf_counter()
+        start,mine,all_ = time.perf_counter(),time.process_time(),busy_s()
         if name.startswith('fast'): x,y = data.batch(n, args.batch, size.block_size)
         else: x,y = plain_batch(data.path, args.batch, size.block_size)
         loss,n = step(x, y),n+1
-        pipe.send(dict(s=time.perf_counter()-start, loss=loss, base=base, peak=rss('VmHWM')))
+        s = time.perf_counter()-start
+        others = max(0., (busy_s()-all_)-(time.process_time()-mine))/s/os.cpu_count()
+        pipe.send(dict(s=s, others=others, loss=loss, base=base, peak=rss('VmHWM')))
 
 def ceiling(threads):
     "The best matrix product this machine shows in bfloat16 and float32, FLOP per second"
@@ -97,7 +107,10 @@ def flop_per_token(size):
 
 def table(rounds, peak, flop):
     "Medians, and the ratios within a round"
-    names = [n for n in NAMES if all(n in r for r in rounds)]
+    quiet = [r for r in rounds if max(o.get('others', 0) for o in r.values())<0.05]
+    if len(quiet)<len(rounds): print(f'{len(rounds)-len(quiet)} of {len(rounds)} rounds were disturbed by other programs')
+    if not quiet: return print('no round was quiet; try again when this machine has nothing else to do')
+    rounds,names = quiet,[n for n in NAMES if all(n in r for r in quiet)]
     med = {n: statistics.median(r[n]['s'] for r in rounds) for n in names}
     print(f'\n{len(rounds)} rounds; seconds a step, share of the ceiling of {peak/1e9:.0f} GFLOP/s, peak memory, of which the step')
     for n in names:
@@ -129,15 +142,16 @@ def main():
         if not args.data: args.data = tmp+'/data'; prepare('synthetic:2000', args.data, progress=False)
         peak = max(ceiling(args.threads).values())
         earlier = json.loads(args.out.read_text()) if args.out and args.out.exists() else []
-        rounds,pipes = run(names, args),None
-        rounds = earlier+rounds
-        if args.out: args.out.write_text(json.dumps(rounds, indent=0))
+        rounds = list(earlier)
+        for r in run(names, args):
+            rounds.append(r)
+            if args.out: args.out.write_text(json.dumps(rounds, indent=0))
         size = preset(args.preset)
         table(rounds, peak, flop_per_token(size)*args.batch*size.block_size)
 
 def run(names, args):
-    "Start the contestants, two steps that do not count, then the rounds"
-    ctx,pipes,rounds = mp.get_context('spawn'),{},[]
+    "Start the contestants, two steps that do not count, then the rounds, one by one"
+    ctx,pipes = mp.get_context('spawn'),{}
     for n in names:
         pipes[n],theirs = ctx.Pipe()
         ctx.Process(target=contestant, args=(n, args, theirs), daemon=True).start()
@@ -148,9 +162,10 @@ def run(names, args):
     first,_ = turn(),turn()
     print('first step, compiling included: ' + ', '.join(f"{n} {o['s']:.1f} s" for n,o in first.items()), flush=True)
     for i in range(args.rounds):
-        rounds.append(turn())
-        print(f'round {i+1}: ' + ', '.join(f"{n} {o['s']:.2f}" for n,o in rounds[-1].items()), flush=True)
+        r = turn()
+        worst = max(o['others'] for o in r.values())
+        print(f'round {i+1}: ' + ', '.join(f"{n} {o['s']:.2f}" for n,o in r.items()) + f' (others {worst:.0%})', flush=True)
+        yield r
     for o in pipes.values(): o.send(0)
-    return rounds
 
 if __name__=='__main__': main()

@@ -176,7 +176,7 @@ def is_out_of_memory(
     "Did torch run out of memory, on a GPU or on a CPU?"
     return isinstance(e, torch.OutOfMemoryError) or "can't allocate memory" in str(e)
 
-# %% ../nbs/04c_faststep.ipynb #9f4f3e9c
+# %% ../nbs/04c_faststep.ipynb #f1ae92d3
 class FastStep:
     "Loss and gradients of a GPT, by the fastest road this machine has; `notes` says which"
     def __init__(self,
@@ -185,6 +185,7 @@ class FastStep:
         micro_batch:int|None=None, # Windows at once; chosen to fit, then halved when memory runs out
         use_kernels:bool=True, # Compile the C kernels where possible?
         compile:bool=False, # Let torch.compile try the body? It needs a minute, a C++ compiler or a GPU
+        head=None, # Another loss in place of the fused one: called with hidden states, the head's matrix, targets
     ):
         self.model,self.device,self.notes = model,model.transformer.wte.weight.device,[]
         self.dtype = dtype or faster_dtype(pick_dtype(self.device), self.device)
@@ -193,7 +194,7 @@ class FastStep:
             self.kernels,note = kernels()
             self.notes.append(note)
         if compile: self.body = torch.compile(fast_body)
-        self.compiled = compile
+        self.compiled,self.head = compile,head
 
     def autocast(self): # A context manager
         "Products in `dtype`; weights and sums stay float32"
@@ -203,7 +204,7 @@ class FastStep:
         "What keeps float16's gradients in range"
         return torch.amp.GradScaler(self.device.type, enabled=self.dtype==torch.float16)
 
-# %% ../nbs/04c_faststep.ipynb #564461ea
+# %% ../nbs/04c_faststep.ipynb #22d00d66
 @patch
 def hidden(self:FastStep,
     x:Tensor, # Token vectors (B,T,C)
@@ -227,19 +228,21 @@ def loss(self:FastStep,
     m = self.model
     m.check_ids(x)
     W,stash = m.transformer.wte.weight,None
-    if m.lm_head.weight is W and W.requires_grad and torch.is_grad_enabled(): stash = []
+    tied = m.lm_head.weight is W and W.requires_grad and torch.is_grad_enabled()
+    if tied and not self.head: stash = []
     with self.autocast():
         h = self.hidden(F.embedding(x, W) if stash is None else TiedEmbedding.apply(W, x, stash))
+        if self.head: return self.head(h, m.lm_head.weight, y)
     turn = self.kernels.turn if self.kernels else softmax_less_truth_
     return fused_cross_entropy(h, m.lm_head.weight, y, self.dtype, low=low, turn=turn, stash=stash)
 
-# %% ../nbs/04c_faststep.ipynb #35faf9ce
+# %% ../nbs/04c_faststep.ipynb #d6710a0e
 @patch
 def _pass(self:FastStep, xs, ys, scaler):
     "One go over the batch in micro-batches"
     self.model.zero_grad(set_to_none=True)
     total = torch.zeros((), device=self.device)
-    low = head_copy(self.model.lm_head.weight, self.dtype)         # one copy a batch
+    low = None if self.head else head_copy(self.model.lm_head.weight, self.dtype)      # one copy a batch
     for x,y in zip(xs.split(self.micro_batch), ys.split(self.micro_batch)):
         loss = self.loss(x, y, low)*(len(x)/len(xs))
         (loss if scaler is None else scaler.scale(loss)).backward()
