@@ -107,7 +107,11 @@ def train(
     lr:float=None, # Highest learning rate
     min_lr:float=None, # Learning rate at the end; a tenth of lr if not given
     warmup_steps:int=None, # Steps until the highest learning rate
-    schedule:str=None, # cosine, linear or constant
+    schedule:str=None, # cosine, linear, wsd or constant
+    optimizer:str=None, # adamw, or muon for the hidden matrices with adamw for the rest
+    muon_lr:float=None, # Muon's highest learning rate
+    step:str=None, # plain or fast
+    order:str=None, # windows: random starts; blocks: every block exactly once per epoch
     weight_decay:float=None, # For matrices; biases and norms have none
     beta1:float=None, # AdamW: memory of the gradient
     beta2:float=None, # AdamW: memory of its square
@@ -116,21 +120,25 @@ def train(
     eval_every:int=None, # Steps between validation losses
     eval_tokens:int=None, # Validation tokens to score each time
     save_every:int=None, # Steps between checkpoints
-    keep:int=None, # Checkpoints to keep
+    save_minutes:float=None, # Save also when so many minutes have passed; 0 = never by the clock
+    keep:int=None, # Checkpoints to keep, beside the best
+    mirror:str=None, # A second home for checkpoints, such as a folder on a mounted Drive
     log_every:int=None, # Steps between lines of metrics.jsonl
     seed:int=None, # Fixes weights, batches and dropout
     device:str=None, # auto, cpu, cuda or mps
     dtype:str=None, # auto, float32, bfloat16 or float16
+    force:bool=False, # Continue even if data or settings are not those the run began with
 ):
     "Train a GPT on a prepared set; the same command continues an interrupted run"
-    flags = {k:v for k,v in locals().items() if k not in ('data','out','config') and v is not None}
+    flags = {k:v for k,v in locals().items() if k not in ('data','out','config','force') and v is not None}
     if not data: raise ValueError("which data? Add --data DIR, a folder made by lightbrain-prepare")
     if not out: raise ValueError("where to? Add --out DIR for the run, such as --out runs/tiny")
     from lightbrain.train import TrainConfig, Trainer
     cfg = TrainConfig.from_yaml(config, **flags) if config else TrainConfig.from_dict(flags)
-    t = Trainer(cfg, data, out).fit()
+    t = Trainer(cfg, data, out, force=force).fit()
     done = 'this run was already complete' if t.last_val is None else f'validation loss {t.last_val:.3f}'
-    print(f'step {t.step:,}: {done}')
+    best = f'; best {t.best[0]:.3f} at step {t.best[1]:,}' if t.best else ''
+    print(f'step {t.step:,}: {done}{best}')
     print(f'-> {out}/model   next: lightbrain-evaluate --model {out}/model --data {data}')
     return t
 

@@ -34,7 +34,11 @@ class TrainConfig:
     lr:float=1e-3 # Highest learning rate
     min_lr:float|None=None # Learning rate at the end; a tenth of lr if not given
     warmup_steps:int=100 # Steps until the highest learning rate
-    schedule:str='cosine' # cosine, linear or constant
+    schedule:str='cosine' # cosine, linear, wsd (warmup, stable, decay) or constant
+    optimizer:str='adamw' # adamw, or muon for the hidden matrices with adamw for the rest
+    muon_lr:float=0.02 # Muon's highest learning rate, at the moment when the others have `lr`
+    step:str='plain' # plain, or fast: the fused head and the kernels of lessons 04bk and 04c
+    order:str='windows' # windows: random starts; blocks: every block of the tape exactly once per epoch
     weight_decay:float=0.1 # For matrices; biases and norms have none
     beta1:float=0.9 # AdamW: memory of the gradient
     beta2:float=0.95 # AdamW: memory of its square
@@ -96,6 +100,10 @@ def check_config(
     if not cfg.grad_clip>0: raise ValueError(f"grad_clip={cfg.grad_clip} must be above 0; 1.0 is usual")
     if not (0<=cfg.beta1<1 and 0<=cfg.beta2<1):
         raise ValueError(f"beta1={cfg.beta1} and beta2={cfg.beta2} must be at least 0 and below 1")
+    for name,ok in dict(optimizer=('adamw','muon'), step=('plain','fast'), order=('windows','blocks')).items():
+        if getattr(cfg, name) not in ok: raise ValueError(f"{name}='{getattr(cfg, name)}' is unknown; use {' or '.join(ok)}")
+    if cfg.step=='fast' and cfg.head_samples:
+        raise ValueError(f"step=fast computes the full softmax, head_samples={cfg.head_samples} a sample of it; use one of them")
     if cfg.dtype not in FORMATS: raise ValueError(f"dtype='{cfg.dtype}' is unknown; use {', '.join(FORMATS)}")
     cfg.model_config()
     cfg.lr_at(0)

@@ -22,11 +22,12 @@ from torch import nn, Tensor
 from .core import atomic_write, pick_dtype, progress_bar
 from .data import TokenDataset
 from .model import GPT
-from .optim import param_groups
+from .faststep import FastStep
+from .optim import make_optimizer
 from .checkpoint import load_checkpoint, needs_room, read_manifest, rng_state, save_checkpoint, set_rng_state
 from .config import MAY_CHANGE, TrainConfig, check_config, config_difference, config_hash
 from .archive import checkpoint_dir, latest_checkpoint, mirror_checkpoint, prune_checkpoints
-from .watch import PLOTS, LivePlot, RunLog, documents_of, plot_run, read_metrics, run_figure, validation_loss
+from .watch import PLOTS, LivePlot, RunLog, plot_run, read_metrics, run_figure, validation_loss
 from .precision import DTYPES, Guard, autocast
 from .parallel import hold_back, join_team, leave_team, wrap
 
@@ -94,15 +95,18 @@ class Objective(nn.Module):
         model:GPT, # On its device
         dtype:torch.dtype=torch.float32, # Format of the matrix products
         head=None, # A `SampledHead`; None = the full softmax
+        fast:bool=False, # Take the fast step of lesson 04c?
     ):
         super().__init__()
         self.model,self.dtype,self.head = model,dtype,head
+        self.fast = FastStep(model, dtype) if fast else None
     def forward(self,
         x:Tensor, # Token ids (B,T)
         y:Tensor, # The tokens that follow (B,T)
         generator:torch.Generator|None=None, # For the sampled head
     )->Tensor: # Scalar, nats per token
         "The training loss of one batch"
+        if self.fast: return self.fast.loss(x, y)
         with autocast(x.device, self.dtype):
             h = self.model.hidden(x)
             if self.head: return self.head(h, self.model.lm_head.weight, y, generator)
@@ -111,12 +115,10 @@ class Objective(nn.Module):
 
 def build_optimizer(
     model:GPT, # On its device
-    config:TrainConfig, # `lr`, `weight_decay`, `beta1`, `beta2`
+    config:TrainConfig, # `optimizer`, `lr`, `muon_lr`, `weight_decay`, `beta1`, `beta2`
 )->torch.optim.Optimizer:
-    "AdamW, fused where the device can"
-    fused = next(model.parameters()).device.type in ('cpu','cuda')
-    return torch.optim.AdamW(param_groups(model, config.weight_decay), lr=config.lr, betas=(config.beta1,config.beta2),
-        fused=fused)
+    "What lesson 04a made for these settings"
+    return make_optimizer(model, config.optimizer, config.lr, config.muon_lr, config.weight_decay, (config.beta1,config.beta2))
 
 # %% ../nbs/05_train.ipynb #d1f40827
 class Trainer:
@@ -157,7 +159,7 @@ def fresh(self:Trainer)->None:
         self.model = GPT(self.config.model_config()).to(self.device)
     self.optimizer = build_optimizer(self.model, self.config)
     self.scaler = torch.amp.GradScaler(self.device.type, enabled=self.dtype==torch.float16)
-    self.net,self.guard = wrap(Objective(self.model, self.dtype, self.head), self.team),Guard()
+    self.net,self.guard = wrap(Objective(self.model, self.dtype, self.head, self.config.step=='fast'), self.team),Guard()
     self.step,self.wall_s,self.best,self.window,self.messages = 0,0.,None,[0.,0],[]
     self.last_val,self.seen_at,self.saved_at = None,None,None         # the last look and the last save, and their steps
 
@@ -186,7 +188,7 @@ def whole_batch(self:Trainer,
 )->tuple: # (x, y), each int64 (batch_size*grad_accum,T)
     "All rows of a step: a function of `(seed, step)` alone"
     c = self.config
-    return self.train.batch(step, c.batch_size*c.grad_accum, self.model.config.block_size, c.seed, device)
+    return self.train.batch(step, c.batch_size*c.grad_accum, self.model.config.block_size, c.seed, device, c.order)
 
 @patch
 def gradients(self:Trainer,
@@ -227,12 +229,12 @@ def train_step(self:Trainer)->tuple: # (loss, gradient norm before clipping), nu
 @patch
 def documents(self:Trainer,
     step:int, # Which batch
-)->str: # Such as 'documents 3, 17 of the training tape'
-    "Where the batch of a step was read"
-    eot = self.train.manifest['tokenizer']['eot_token']
-    found = documents_of(self.whole_batch(step)[0], self.train.tokens, eot)
-    if not found: return 'no document on the training tape'
-    return f"documents {', '.join(map(str, found))} of the training tape"
+)->str: # Such as 'documents pmid:3, pmid:17'
+    "What the batch of a step was cut from"
+    c = self.config
+    rows = self.train.documents_of(step, c.batch_size*c.grad_accum, self.model.config.block_size, c.seed, c.order)
+    ids = list(dict.fromkeys(i for row in rows for i in row))
+    return f"documents {', '.join(ids[:40])}" + (f' and {len(ids)-40} more' if len(ids)>40 else '')
 
 # %% ../nbs/05_train.ipynb #1a002150
 @patch

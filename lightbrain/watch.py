@@ -6,7 +6,7 @@ Docs: https://lightbrain-dev.github.io/lightbrain/watch.html.md"""
 
 # %% auto #0
 __all__ = ['COLUMNS', 'PLOTS', 'validation_loss', 'read_metrics', 'RunLog', 'run_figure', 'plot_run', 'LivePlot', 'make_band',
-           'load_band', 'judge_curve', 'documents_of']
+           'load_band', 'judge_curve']
 
 # %% ../nbs/04e_watch.ipynb #41160890
 import io, json, math, time
@@ -243,19 +243,3 @@ def judge_curve(
     where = 'above' if side>0 else 'below'
     return Verdict(False,
         f'{where} the band from step {step} on: {_cause(rows, band, out if len(out)>0.05*n else [], val_out)}')
-
-# %% ../nbs/04e_watch.ipynb #e6e68ae3
-def documents_of(
-    rows, # Windows of token ids (B,T), as in a batch
-    tokens, # The tape they were cut from
-    eot:int, # The token that ends a document
-)->list: # Document numbers on the tape, from 0, sorted, each once
-    "Which documents a batch was read from; a window found nowhere adds nothing"
-    tokens,found = np.asarray(tokens),set()
-    for row in np.asarray(rows):
-        at = np.flatnonzero(tokens[:len(tokens)-len(row)+1]==row[0])
-        for j in range(1, len(row)): at = at[tokens[at+j]==row[j]]
-        if not len(at): continue
-        first = np.count_nonzero(tokens[:at[0]]==eot)
-        found |= {*range(first, first+1+np.count_nonzero(row[:-1]==eot))}
-    return sorted(int(o) for o in found)
