@@ -9,7 +9,7 @@ __all__ = ['NUMBERS', 'ENGINES', 'deal', 'Job', 'parts', 'encode_part', 'run_ran
            'pipeline', 'cost']
 
 # %% ../nbs/02a_scale.ipynb #88844bca
-import hashlib, io, json, os
+import hashlib, json, os
 from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -19,7 +19,7 @@ from .clean import NgramIndex
 from .core import atomic_dir, atomic_write
 from .data import _check_options, assemble
 from .markup import DELETED, NO_ABSTRACT, REPLACED, newest_first, pubmed_file
-from .shards import BLOCK_CHARS, SHARD_FORMAT, Encoded, _pack, _unpack, read_shard, tokenize, tokenizer_info
+from .shards import BLOCK_CHARS, SHARD_FORMAT, Encoded, _pack, _unpack, read_shard, tokenize, tokenizer_info, write_shard
 from .sources import READERS, Documents, load_documents, load_records
 from .sources import _distinct, _one_source, _pubmed_document
 from .tokenizer import gpt2_tokenizer
@@ -158,10 +158,8 @@ def without(
     a['hit_doc'],a['hit_gram'] = (np.cumsum(keep)-1)[a['hit_doc'][hit]],a['hit_gram'][hit]
     for k in ('ids','records'): a[k] = _pack([o for o,yes in zip(_unpack(a[k]), keep) if yes])
     for k in ('n_tokens','n_bytes','id_hash','text_hash','split_hash','pmid','origin','signature'): a[k] = a[k][keep]
-    buffer = io.BytesIO()
-    np.savez(buffer, **a)
     new = Path(folder)/f'{Path(path).stem}-{hashlib.sha256(keep.tobytes()).hexdigest()[:20]}.npz'
-    atomic_write(new, buffer.getvalue())
+    write_shard(new, a)
     return Encoded(new, n, len(a['tokens']), int(a['n_bytes'].sum()), False)
 
 # %% ../nbs/02a_scale.ipynb #175da65e

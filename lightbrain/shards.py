@@ -7,7 +7,8 @@ Docs: https://lightbrain-dev.github.io/lightbrain/shards.html.md"""
 # %% auto #0
 __all__ = ['BLOCK_CHARS', 'OTHER', 'LETTER', 'DIGIT', 'QUOTE', 'MARK', 'SPACE', 'KINDS', 'CUTS', 'WIDE', 'BITS', 'POOL', 'GROUP',
            'FIRST', 'SHARD_FORMAT', 'to_uint16', 'encode_array', 'token_bytes', 'tokenizer_info', 'blocks', 'chunks',
-           'ChunkEncoder', 'id_hash', 'columns', 'Encoded', 'read_shard', 'encode_block', 'cores', 'tokenize']
+           'ChunkEncoder', 'id_hash', 'columns', 'Encoded', 'read_shard', 'write_shard', 'encode_block', 'cores',
+           'tokenize']
 
 # %% ../nbs/01c_shards.ipynb #c187cceb
 import hashlib, io, json, os, pickle, time
@@ -240,7 +241,7 @@ def columns(
     ints = 'n_tokens','n_bytes','pmid','origin','hit_doc','hit_gram'
     return {k: np.asarray(v, dtype='<i8') if k in ints else v for k,v in out.items()}
 
-# %% ../nbs/01c_shards.ipynb #e846f844
+# %% ../nbs/01c_shards.ipynb #cec7726c
 @dataclass(frozen=True)
 class Encoded:
     "What a worker reports about a shard"
@@ -262,6 +263,16 @@ def read_shard(
         raise ValueError(f"shard '{Path(path).name}' is damaged or missing ({why}); run the same command again, it will be made anew")
     with np.load(io.BytesIO(data[:-32]), allow_pickle=False) as z: return {k:z[k] for k in names or z.files}
 
+def write_shard(
+    path, # Where it goes
+    arrays:dict, # Name -> array
+)->None:
+    "Write a shard, all of it or nothing, with its sha256 behind it"
+    buffer = io.BytesIO()
+    np.savez(buffer, **arrays)
+    data = buffer.getvalue()
+    atomic_write(path, data+hashlib.sha256(data).digest())
+
 def encode_block(
     item:tuple, # (path of the shard, pickled list of rows)
     **settings, # For `columns`: tokenizer, near, index
@@ -274,10 +285,7 @@ def encode_block(
         except ValueError: reused = False
     if not reused:
         a = columns(pickle.loads(payload), **settings)
-        buffer = io.BytesIO()
-        np.savez(buffer, **a)
-        data = buffer.getvalue()
-        atomic_write(path, data+hashlib.sha256(data).digest())
+        write_shard(path, a)
     return Encoded(path, len(a['n_tokens']), len(a['tokens']), int(a['n_bytes'].sum()), reused)
 
 # %% ../nbs/01c_shards.ipynb #30357335
