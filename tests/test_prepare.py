@@ -74,6 +74,7 @@ def test_kills(driver, tmp_path):
         old = fingerprints(out)
         p = driver(tmp_path/'new.jsonl', out, '--workers', 2)
         whom,when,then = ('worker','parent')[i%2],r.randint(0, most),r.uniform(0, 0.2)      # after so many pieces, and a moment later
+        if whom=='worker': when,then = when//2,0.           # while there are workers
         while p.poll() is None and pieces()<when:
             assert accepted(out) in (old, new, None)
             time.sleep(0.01)
@@ -94,7 +95,7 @@ def test_kills(driver, tmp_path):
         assert fingerprints(out)==new==accepted(out)
         reused += left
         assert not [o for o in tmp_path.iterdir() if o.name.startswith('.')]
-    assert workers_killed>0, 'no worker was there to be killed'
+    assert workers_killed>0 or KILLS<2, 'no worker was there to be killed'
     assert reused>0, 'no kill came in the middle of the work: the test saw nothing'
     assert old!=new           # negative control: the comparison can tell two sets apart
 

@@ -86,7 +86,8 @@ def weights(folder): return (folder/'model'/'model.safetensors').read_bytes()
 @pytest.mark.parametrize('how', ['kill', pytest.param('interrupt', marks=pytest.mark.skipif(os.name=='nt', reason='no SIGINT to children on Windows'))])
 def test_interrupted_run_continues_to_the_same_weights(run, command, script, env, tmp_path, how):
     args = '--data', run/'data', '--out', tmp_path/'run', '--max-steps', 40, '--save-every', 10, '--eval-every', 20, *SMALL
-    p = subprocess.Popen([*script('train'), *map(str, args)], cwd=tmp_path, env=env, stderr=subprocess.PIPE, text=True)
+    listen = dict(preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler)) if os.name!='nt' else {}      # a shell's background job is born deaf to it
+    p = subprocess.Popen([*script('train'), *map(str, args)], cwd=tmp_path, env=env, stderr=subprocess.PIPE, text=True, **listen)
     wait_for(lambda: (tmp_path/'run'/'checkpoints'/'step-00000010').exists(), p)
     p.send_signal(signal.SIGINT if how=='interrupt' else signal.SIGKILL if os.name!='nt' else signal.SIGTERM)
     _,err = p.communicate(timeout=60)
