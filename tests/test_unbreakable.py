@@ -5,7 +5,6 @@ import pytest, torch
 from lightbrain.archive import latest_checkpoint, list_checkpoints
 from lightbrain.checkpoint import FILES, verify_checkpoint, why_broken, write_manifest
 from lightbrain.data import prepare
-from lightbrain.optim import AdamW
 import lightbrain.train as train
 from lightbrain.train import TrainConfig, Trainer, read_metrics
 
@@ -23,18 +22,6 @@ def data(tmp_path_factory):
     out = tmp_path_factory.mktemp('data')/'set'
     prepare('synthetic:60', out, progress=False)
     return out
-
-class Pair:
-    "Two optimizers behind one object: a stand-in for Muon (matrices) and AdamW (the rest)"
-    def __init__(self, model):
-        p = [*model.parameters()]
-        self.optimizers = [torch.optim.SGD([o for o in p if o.dim()>1], lr=0.02, momentum=0.9, nesterov=True),
-            AdamW([o for o in p if o.dim()<2], lr=3e-3)]
-        for o in self.optimizers[0].param_groups: o['lr_scale'] = 5.
-    @property
-    def param_groups(self): return [g for o in self.optimizers for g in o.param_groups]
-    def step(self): [o.step() for o in self.optimizers]
-    def zero_grad(self, set_to_none=True): [o.zero_grad(set_to_none) for o in self.optimizers]
 
 def watched(t):
     "Note which blocks of which epoch each batch was cut from"
@@ -98,17 +85,16 @@ def around_the_epoch_end(straight):
 
 @pytest.fixture(scope='module')
 def straight(data, tmp_path_factory):
-    "The run that was left alone, in blocks, with accumulation and two optimizers"
-    with pytest.MonkeyPatch.context() as m:
-        m.setattr(train, 'build_optimizer', lambda model, config: Pair(model))
-        return make(data, tmp_path_factory.mktemp('straight')/'run', blocks=True, grad_accum=2).fit()
+    "The run that was left alone, in blocks, with accumulation, Muon for the hidden matrices and AdamW for the rest"
+    t = make(data, tmp_path_factory.mktemp('straight')/'run', blocks=True, grad_accum=2, optimizer='muon').fit()
+    assert {bool(g['muon']) for g in t.optimizer.param_groups}=={True,False}
+    return t
 
 @pytest.mark.parametrize('name', WHERE)
-def test_resume_is_exact(data, straight, tmp_path, monkeypatch, name):
-    "Through accumulation, epoch ends, evaluation and a pair of optimizers: same bits, same blocks, same log"
-    monkeypatch.setattr(train, 'build_optimizer', lambda model, config: Pair(model))
+def test_resume_is_exact(data, straight, tmp_path, name):
+    "Through accumulation, epoch ends, evaluation, Muon and AdamW: same bits, same blocks, same log"
     where = WHERE[name] or around_the_epoch_end(straight)
-    t,logs = interrupted(data, tmp_path/'run', *where, blocks=True, grad_accum=2)
+    t,logs = interrupted(data, tmp_path/'run', *where, blocks=True, grad_accum=2, optimizer='muon')
     assert weights(t)==weights(straight)
     read = effective(logs)
     assert read==[rows for _,rows in straight.consumed]
@@ -128,6 +114,13 @@ def test_resume_in_half_precision(data, tmp_path, dtype):
     alone = make(data, tmp_path/'a', dtype=dtype, max_steps=12).fit()
     t,_ = interrupted(data, tmp_path/'b', 7, 11, dtype=dtype, max_steps=12)
     assert weights(t)==weights(alone) and t.scaler.state_dict()==alone.scaler.state_dict()
+
+@pytest.mark.parametrize('dtype', ['float32','bfloat16'])
+def test_resume_of_the_fast_step(data, tmp_path, dtype):
+    kw = dict(step='fast', optimizer='muon', head_samples=0, dtype=dtype, max_steps=12)
+    alone = make(data, tmp_path/'a', **kw).fit()
+    t,_ = interrupted(data, tmp_path/'b', 7, 11, **kw)
+    assert weights(t)==weights(alone)!=weights(make(data, tmp_path/'c', **kw | dict(seed=1)).fit())
 
 FAULTS = dict(
     dice=lambda m: m.setattr(train, 'step_seed', lambda *key,
