@@ -10,7 +10,7 @@ from contextlib import nullcontext
 from pathlib import Path
 sys.path.insert(0, str(Path(__file__).parent))
 
-RECIPE = dict(step='fast', optimizer='adamw', lr=1e-3, muon_lr=0.02, schedule='cosine', min_share=0.1, warmup=0.05, batch=32,
+RECIPE = dict(step='fast', dtype='auto', optimizer='adamw', lr=1e-3, muon_lr=0.02, schedule='cosine', min_share=0.1, warmup=0.05, batch=16,
               dropout=0., zero=False, weight_decay=0.1, beta2=0.95, budget=120.)
 
 def build(r, args, seed):
@@ -21,7 +21,7 @@ def build(r, args, seed):
     from lightbrain.kernels import keep_heap
     from lightbrain.model import GPT, preset
     from lightbrain.optim import make_optimizer
-    size = replace(preset(args.preset), dropout=r['dropout'])
+    size,dtype = replace(preset(args.preset), dropout=r['dropout']),number_format(r, args)
     torch.manual_seed(seed)
     betas = 0.9,r['beta2']
     if r['step']=='plain':
@@ -29,17 +29,28 @@ def build(r, args, seed):
         model = PlainGPT(size)
         opt = torch.optim.AdamW(plain_groups(model, r['weight_decay']), lr=r['lr'], betas=betas)
         def grads(x, y):
-            with torch.autocast('cpu', dtype=torch.bfloat16): loss = model(x, y)
+            with torch.autocast('cpu', dtype=torch.bfloat16, enabled=dtype==torch.bfloat16): loss = model(x, y)
             loss.backward()
             return loss
         return model,opt,grads,size
     keep_heap()
     model = GPT(size)
     if r['zero']: model.zero_projections()
-    opt = make_optimizer(model, r['optimizer'], lr=r['lr'], muon_lr=r['muon_lr'], weight_decay=r['weight_decay'], betas=betas)
-    return model,opt,FastStep(model).backward,size
+    opt = make_optimizer(model, r['optimizer'], lr=r['lr'], muon_lr=r['muon_lr'], weight_decay=r['weight_decay'], betas=betas,
+                         dtype=dtype)
+    return model,opt,FastStep(model, dtype, r['batch']).backward,size
 
-def validation(model, size, tokens, n_tokens):
+def number_format(r, args):
+    "The format of a recipe's products: its own, or the one that the parent found to be faster here"
+    import torch
+    return getattr(torch, args.dtype if r['dtype']=='auto' else r['dtype'])
+
+def give_back():
+    "Return memory that waits for reuse: the next one in turn needs it"
+    import ctypes
+    if sys.platform=='linux' and hasattr(libc := ctypes.CDLL(None), 'malloc_trim'): libc.malloc_trim(0)
+
+def validation(model, size, tokens, n_tokens, dtype):
     "Nats per token over consecutive windows, full softmax, dropout off; the same code for every recipe"
     import numpy as np, torch
     T = size.block_size
@@ -47,7 +58,7 @@ def validation(model, size, tokens, n_tokens):
     w = torch.from_numpy(np.asarray(tokens[:n*T+1]).astype(np.int64))
     xs,ys,was,total = w[:-1].view(n, T),w[1:].view(n, T),model.training,0.
     model.eval()
-    with torch.no_grad(), torch.autocast('cpu', dtype=torch.bfloat16):
+    with torch.no_grad(), torch.autocast('cpu', dtype=torch.bfloat16, enabled=dtype==torch.bfloat16):
         for x,y in zip(xs.split(8), ys.split(8)):
             loss = model(x, y)
             total += (loss if isinstance(loss, torch.Tensor) else loss[1]).item()*len(x)
@@ -72,9 +83,13 @@ def racer(name, r, seed, args, pipe):
     def batch():
         if r['step']=='plain': return plain_batch(train.path, r['batch'], size.block_size, torch.Generator().manual_seed(seed*10**6+step))
         return train.batch(step, r['batch'], size.block_size, seed)
-    def look(): points.append([clock, step*r['batch']*size.block_size, validation(model, size, val.tokens, args.val_tokens)])
+    def look():
+        loss = validation(model, size, val.tokens, args.val_tokens, getattr(torch, args.dtype))
+        points.append([clock, step*r['batch']*size.block_size, loss])
     grads(*batch()); opt.zero_grad(set_to_none=True)                 # memory, kernels: fetched before the clock starts
     if not points: look()
+    give_back()
+    pipe.send('ready')
     while (slice_s := pipe.recv()):
         until = min(r['budget'], clock+slice_s)
         while clock<until:
@@ -91,11 +106,18 @@ def racer(name, r, seed, args, pipe):
         tmp = file.with_suffix('.tmp')
         torch.save(dict(model=model.state_dict(), opt=opt.state_dict(), clock=clock, step=step, points=points), tmp)
         os.replace(tmp, file)
+        give_back()
         pipe.send(dict(clock=clock, step=step, points=points, done=clock>=r['budget']))
 
 def race(recipes, seeds, args):
     "Train every recipe with every seed, in turns; give back results as far as they are, finished or not"
+    import torch
+    from lightbrain.core import pick_dtype
+    from lightbrain.faststep import faster_dtype
     args.out.mkdir(parents=True, exist_ok=True)
+    torch.set_num_threads(args.threads)
+    args.dtype = str(faster_dtype(pick_dtype('cpu'))).removeprefix('torch.')
+    print(f'products in {args.dtype}, the faster format here; validation for all alike', flush=True)
     results = args.out/'results.json'
     have = json.loads(results.read_text()) if results.exists() else []
     done = {(h['name'],h['seed']): h for h in have}
@@ -109,6 +131,7 @@ def race(recipes, seeds, args):
             if done.get((name,seed), {}).get('done'): continue
             pipes[name],theirs = ctx.Pipe()
             ctx.Process(target=racer, args=(name, r, seed, args, theirs), daemon=True).start()
+            pipes[name].recv()                                         # one after the other: building takes both cores
         while pipes and time.monotonic()<end:
             for name in list(pipes):
                 pipes[name].send(args.slice)

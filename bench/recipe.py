@@ -20,8 +20,8 @@ RECIPES = {
     'muon-linear':      LINEAR,
     'muon-wsd':         MUON | dict(schedule='wsd', min_share=0.),
     'muon-linear-zero': LINEAR | dict(zero=True),
-    'muon-linear-16':   LINEAR | dict(batch=16),
-    'muon-linear-64':   LINEAR | dict(batch=64),
+    'muon-linear-8':    LINEAR | dict(batch=8),
+    'muon-linear-32':   LINEAR | dict(batch=32),
     'muon-linear-0.01': LINEAR | dict(muon_lr=0.01),
     'muon-linear-0.04': LINEAR | dict(muon_lr=0.04)}
 WITHOUT = {'adamw-2e-3':'adamw', 'adamw-dropout':'adamw', 'muon':'adamw', 'muon-slow-emb':'muon', 'muon-linear':'muon', 'muon-wsd':'muon',

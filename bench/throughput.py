@@ -80,6 +80,7 @@ def contestant(name, args, pipe):
     size = preset(args.preset)
     step = (fast_step if name.startswith('fast') else plain_step)(name, size, args)
     data,n,base = TokenDataset(args.data),0,rss('VmRSS')
+    pipe.send('ready')
     while pipe.recv():
         start,mine,all_ = time.perf_counter(),time.process_time(),busy_s()
         if name.startswith('fast'): x,y = data.batch(n, args.batch, size.block_size)
@@ -155,6 +156,7 @@ def run(names, args):
     for n in names:
         pipes[n],theirs = ctx.Pipe()
         ctx.Process(target=contestant, args=(n, args, theirs), daemon=True).start()
+        if (said := pipes[n].recv())!='ready': sys.exit(f'{n}: {said}')    # one after the other: each measures its road
     def turn():
         out = {}
         for n,o in pipes.items(): o.send(1); out[n] = o.recv()

@@ -111,6 +111,7 @@ def train(
     optimizer:str=None, # adamw, or muon for the hidden matrices with adamw for the rest
     muon_lr:float=None, # Muon's highest learning rate
     step:str=None, # plain or fast
+    compile:str=None, # true or false; with step=fast: let torch.compile try the body
     order:str=None, # windows: random starts; blocks: every block exactly once per epoch
     weight_decay:float=None, # For matrices; biases and norms have none
     beta1:float=None, # AdamW: memory of the gradient

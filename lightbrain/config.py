@@ -38,6 +38,7 @@ class TrainConfig:
     optimizer:str='adamw' # adamw, or muon for the hidden matrices with adamw for the rest
     muon_lr:float=0.02 # Muon's highest learning rate, at the moment when the others have `lr`
     step:str='plain' # plain, or fast: the fused head and the kernels of lessons 04bk and 04c
+    compile:bool=False # With step=fast: let torch.compile try the body, a minute or so at the start
     order:str='windows' # windows: random starts; blocks: every block of the tape exactly once per epoch
     weight_decay:float=0.1 # For matrices; biases and norms have none
     beta1:float=0.9 # AdamW: memory of the gradient
@@ -82,9 +83,10 @@ def _cast(name, kind, v):
     try:
         if 'int' in kind and not isinstance(v, bool) and float(v)==int(float(v)): return int(float(v))
         if 'float' in kind and not isinstance(v, bool): return float(v)
+        if kind=='bool' and str(v).lower() in ('true','false'): return str(v).lower()=='true'
         if kind=='str' and isinstance(v, str): return v
     except (TypeError, ValueError, OverflowError): pass
-    want = dict(int='a whole number', float='a number', str='text')[kind.split('|')[0].strip()]
+    want = dict(int='a whole number', float='a number', bool='true or false', str='text')[kind.split('|')[0].strip()]
     raise ValueError(f"{name}={v!r} must be {want}")
 
 def check_config(
@@ -104,6 +106,7 @@ def check_config(
         if getattr(cfg, name) not in ok: raise ValueError(f"{name}='{getattr(cfg, name)}' is unknown; use {' or '.join(ok)}")
     if cfg.step=='fast' and cfg.head_samples:
         raise ValueError(f"step=fast computes the full softmax, head_samples={cfg.head_samples} a sample of it; use one of them")
+    if cfg.compile and cfg.step!='fast': raise ValueError("compile=True belongs to step=fast; set both or neither")
     if cfg.dtype not in FORMATS: raise ValueError(f"dtype='{cfg.dtype}' is unknown; use {', '.join(FORMATS)}")
     cfg.model_config()
     cfg.lr_at(0)

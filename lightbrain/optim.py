@@ -288,6 +288,7 @@ def make_optimizer(
     weight_decay:float=0.1, # For matrices and embeddings; vectors have none
     betas:tuple=(0.9,0.95), # AdamW's memory
     momentum:float=0.95, # Muon's memory
+    dtype:torch.dtype|None=None, # For Muon's products; what `pick_dtype` says if not given
 )->Optimizer: # One object, whichever was asked for
     "The optimiser for a model: fused where torch can, never Muon on embeddings, biases or norms"
     if optimizer not in OPTIMIZERS:
@@ -304,7 +305,7 @@ def make_optimizer(
     ids,scale = {id(p) for p in hidden},muon_lr/lr
     for g in groups: g['params'] = [p for p in g['params'] if id(p) not in ids]
     muon = dict(params=hidden, muon=True, lr_scale=scale, lr=muon_lr, weight_decay=weight_decay/scale)
-    return Muon([muon, *[g for g in groups if g['params']]], lr=lr, betas=betas, momentum=momentum)
+    return Muon([muon, *[g for g in groups if g['params']]], lr=lr, betas=betas, momentum=momentum, dtype=dtype)
 
 def set_lr(
     optimizer:Optimizer, # From `make_optimizer`

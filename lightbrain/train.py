@@ -22,8 +22,9 @@ from torch import nn, Tensor
 from .core import atomic_write, pick_dtype, progress_bar
 from .data import TokenDataset
 from .model import GPT
-from .faststep import FastStep
-from .optim import make_optimizer
+from .kernels import keep_heap
+from .faststep import FastStep, faster_dtype, free_memory, is_out_of_memory, pick_micro_batch
+from .optim import Muon, make_optimizer
 from .checkpoint import load_checkpoint, needs_room, read_manifest, rng_state, save_checkpoint, set_rng_state
 from .config import MAY_CHANGE, TrainConfig, check_config, config_difference, config_hash
 from .archive import checkpoint_dir, latest_checkpoint, mirror_checkpoint, prune_checkpoints
@@ -96,10 +97,11 @@ class Objective(nn.Module):
         dtype:torch.dtype=torch.float32, # Format of the matrix products
         head=None, # A `SampledHead`; None = the full softmax
         fast:bool=False, # Take the fast step of lesson 04c?
+        compile:bool=False, # And let torch.compile try its body?
     ):
         super().__init__()
         self.model,self.dtype,self.head = model,dtype,head
-        self.fast = FastStep(model, dtype) if fast else None
+        self.fast = FastStep(model, dtype, compile=compile) if fast else None
     def forward(self,
         x:Tensor, # Token ids (B,T)
         y:Tensor, # The tokens that follow (B,T)
@@ -116,9 +118,11 @@ class Objective(nn.Module):
 def build_optimizer(
     model:GPT, # On its device
     config:TrainConfig, # `optimizer`, `lr`, `muon_lr`, `weight_decay`, `beta1`, `beta2`
+    dtype:torch.dtype|None=None, # Format of Muon's products; what `pick_dtype` says if not given
 )->torch.optim.Optimizer:
     "What lesson 04a made for these settings"
-    return make_optimizer(model, config.optimizer, config.lr, config.muon_lr, config.weight_decay, (config.beta1,config.beta2))
+    c = config
+    return make_optimizer(model, c.optimizer, c.lr, c.muon_lr, c.weight_decay, (c.beta1,c.beta2), dtype=dtype)
 
 # %% ../nbs/05_train.ipynb #d1f40827
 class Trainer:
@@ -136,6 +140,8 @@ class Trainer:
         self.team = join_team(config.device)
         self.device,self.progress = self.team.device,progress and self.team.first
         self.dtype = pick_dtype(self.device) if config.dtype=='auto' else DTYPES[config.dtype]
+        if (config.dtype,config.step)==('auto','fast'):                   # measured, by all of the team
+            if self.team.any(faster_dtype(self.dtype, self.device)==torch.float32): self.dtype = torch.float32
         size = config.model_config()
         n_vocab = self.train.manifest['tokenizer']['n_vocab']
         if n_vocab>size.vocab_size:
@@ -145,7 +151,9 @@ class Trainer:
             if len(d)<=size.block_size:
                 raise ValueError(f"the {d.split} split has {len(d):,} tokens, fewer than one window of "
                     f"{size.block_size:,}+1; add text, or lower block_size below {len(d)}")
-        self.team.rows(torch.empty(config.batch_size))                    # says so now if it cannot be shared
+        self.micro_batch = len(self.team.rows(torch.empty(config.batch_size)))      # says so now if it cannot be shared
+        if config.step=='fast':
+            self.micro_batch = pick_micro_batch(size, self.micro_batch, self.dtype, free_memory(self.device))
         m = config.head_samples
         self.head = SampledHead(self.train.tokens, size.vocab_size, m) if m else None
         self.wishes,self.log,self.bar = [],None,None
@@ -157,11 +165,19 @@ def fresh(self:Trainer)->None:
     with torch.random.fork_rng():
         torch.manual_seed(self.config.seed)
         self.model = GPT(self.config.model_config()).to(self.device)
-    self.optimizer = build_optimizer(self.model, self.config)
-    self.scaler = torch.amp.GradScaler(self.device.type, enabled=self.dtype==torch.float16)
-    self.net,self.guard = wrap(Objective(self.model, self.dtype, self.head, self.config.step=='fast'), self.team),Guard()
+    self.optimizer,self.guard = build_optimizer(self.model, self.config, self.dtype),Guard()
+    self._compute_in(self.dtype)
     self.step,self.wall_s,self.best,self.window,self.messages = 0,0.,None,[0.,0],[]
     self.last_val,self.seen_at,self.saved_at = None,None,None         # the last look and the last save, and their steps
+
+@patch
+def _compute_in(self:Trainer, dtype):
+    "Objective, loss scale and Muon for this format of the products"
+    c,self.dtype = self.config,dtype
+    self.scaler = torch.amp.GradScaler(self.device.type, enabled=dtype==torch.float16)
+    self.objective = Objective(self.model, dtype, self.head, c.step=='fast', c.compile)
+    self.net,self.told = wrap(self.objective, self.team),0                # `told`: how many of the fast step's notes
+    if isinstance(self.optimizer, Muon): self.optimizer.dtype = dtype
 
 @patch(as_prop=True)
 def skipped(self:Trainer)->int:
@@ -195,21 +211,38 @@ def gradients(self:Trainer,
     xs:Tensor, # Token ids (B,T)
     ys:Tensor, # The tokens that follow (B,T)
 )->Tensor: # The mean loss, 0-dim, averaged over the team
-    "Leave the gradient of the mean loss in the weights (times the loss scale), piece by piece"
-    n,total = self.config.grad_accum,torch.zeros((), device=self.device)
-    g = torch.Generator().manual_seed(step_seed(self.config.seed, self.step, 'head'))
-    for i,(x,y) in enumerate(zip(xs.chunk(n), ys.chunk(n))):
-        with hold_back(self.net, last=i==n-1):
-            loss = self.net(x, y, g)/n
+    "Leave the gradient of the mean loss in the weights (times the loss scale), in as many pieces as memory asks for"
+    while True:
+        try: return self.team.mean(self._pieces(xs, ys))
+        except RuntimeError as e:
+            if not is_out_of_memory(e): raise
+            if self.micro_batch==1 or self.team.world>1:                  # the others wait: one cannot begin again
+                raise ValueError(f"step {self.step:,} does not fit the memory with {self.micro_batch} windows at once; "
+                    "lower batch_size and raise grad_accum by as much, or take a smaller preset") from e
+        self.optimizer.zero_grad(set_to_none=True)                        # outside `except`: its tensors are free now
+        self.micro_batch //= 2
+        if self.device.type=='cuda': torch.cuda.empty_cache()
+        self.note(f'step {self.step:,} did not fit the memory: from here on {self.micro_batch} windows at once, '
+                  'as many tokens a step')
+
+@patch
+def _pieces(self:Trainer, xs, ys):
+    "Forward and backward, a piece at a time; the dice are a function of seed and step"
+    key,rank = (self.config.seed,self.step),(self.team.rank,)*(not self.team.first)      # rank 0 draws what one alone would
+    torch.manual_seed(step_seed(*key, 'dropout', *rank))
+    g,total = torch.Generator().manual_seed(step_seed(*key, 'head')),torch.zeros((), device=self.device)
+    for a in range(0, len(xs), self.micro_batch):
+        x,y = (o[a:a+self.micro_batch] for o in (xs, ys))
+        with hold_back(self.net, last=a+len(x)==len(xs)):
+            loss = self.net(x, y, g)*(len(x)/len(xs))
             self.scaler.scale(loss).backward()
         total += loss.detach()
-    return self.team.mean(total)
+    return total
 
 @patch
 def train_step(self:Trainer)->tuple: # (loss, gradient norm before clipping), numbers
     "One optimizer step on batch number `self.step`; `ValueError` instead of an update that would do damage"
-    c,rank = self.config,(self.team.rank,)*(not self.team.first)      # rank 0 draws what one process alone would draw
-    torch.manual_seed(step_seed(c.seed, self.step, 'dropout', *rank))
+    c = self.config
     for group in self.optimizer.param_groups:                         # a skipped step is not an update
         group['lr'] = c.lr_at(self.step-self.skipped)*group.get('lr_scale', 1.)
     loss = self.gradients(*self.batch(self.step))
@@ -250,7 +283,8 @@ def save(self:Trainer)->Path: # The checkpoint's folder
     path = save_checkpoint(checkpoint_dir(home, self.step), model=self.model, optimizer=self.optimizer, step=self.step,
         tokens=self.tokens, wall_s=self.wall_s, window=self.window, best=self.best, seed=c.seed, rng=rng_state(),
         val_loss=self.last_val if self.seen_at==self.step else None,
-        scaler=self.scaler.state_dict(), guard=self.guard.state_dict(), dtype=str(self.dtype), config=asdict(c),
+        scaler=self.scaler.state_dict(), guard=self.guard.state_dict(), dtype=str(self.dtype),
+        micro_batch=self.micro_batch, config=asdict(c),
         config_sha256=config_hash(c), data={s:o['sha256'] for s,o in self.train.manifest['splits'].items()})
     self.saved_at = self.step
     try: prune_checkpoints(home, keep=c.keep)
@@ -283,6 +317,10 @@ def resume(self:Trainer)->bool: # Was there something to continue?
     state = load_checkpoint(path, model=self.model, optimizer=self.optimizer)
     set_rng_state(state['rng'])
     self.guard.load_state_dict(state['guard'])
+    was = DTYPES[state['dtype'].removeprefix('torch.')]
+    if self.config.dtype=='auto' and was!=self.dtype and was in (torch.float32, pick_dtype(self.device)):
+        self._compute_in(was)                                             # a measurement does not change a run
+    self.micro_batch = min(self.micro_batch, state.get('micro_batch', self.micro_batch))
     if state['scaler'] and self.scaler.is_enabled(): self.scaler.load_state_dict(state['scaler'])
     for k in ('step','wall_s','window','best'): setattr(self, k, state[k])
     self.saved_at = self.step
@@ -309,6 +347,7 @@ def fit(self:Trainer)->'Trainer': # Itself, trained; `out/model` then holds the 
     "Train to `max_steps`, or continue a run that was interrupted; a signal finishes the step, saves, then stops"
     c,first,dice = self.config,self.team.first,rng_state()
     self.wishes.clear()
+    if c.step=='fast' and self.device.type=='cpu': keep_heap()             # lesson 04bk: half of the page faults' time
     try:
         if not self.resume() and self.step: self.fresh()               # never trust what an interruption left in memory
         if first: self._open()
@@ -317,6 +356,7 @@ def fit(self:Trainer)->'Trainer': # Itself, trained; `out/model` then holds the 
                 unit='step', disable=not self.progress) as self.bar:
             if self.progress:
                 for o in self.messages: self.bar.write(o)
+            self._tell()
             if self.step==0: self._look()
             stopped = self._loop()
     finally:
@@ -330,6 +370,14 @@ def fit(self:Trainer)->'Trainer': # Itself, trained; `out/model` then holds the 
         with needs_room(self.out, sum(p.nbytes for p in self.model.parameters())):
             self.model.save_pretrained(self.out/'model')
     return self
+
+@patch
+def _tell(self:Trainer):
+    "Note what the fast step has to say and has not said yet"
+    if not self.objective.fast: return
+    new = [f"fast step: products in {str(self.dtype).removeprefix('torch.')}", *self.objective.fast.notes][self.told:]
+    self.told += len(new)
+    for o in new: self.note(o)
 
 @patch
 def _open(self:Trainer):
@@ -351,6 +399,7 @@ def _loop(self:Trainer):
     while self.step<c.max_steps and not stop:
         lr = c.lr_at(self.step-self.skipped)
         loss,norm = self.train_step()
+        self._tell()
         usual,done = self.guard.spike(loss),done+1
         if usual is not None: self.note(f"step {self.step:,}: a loss of {loss:.2f} where {usual:.2f} is usual; "
                                         f"its batch came from {self.documents(self.step-1)}")

@@ -1,5 +1,5 @@
 "What a cell cannot show of the fast step: every path on one ladder, real out-of-memory, other processes, checkpoints, benchmarks"
-import json, math, os, shutil, subprocess, sys
+import json, math, os, shutil, subprocess, sys, tempfile
 from contextlib import contextmanager
 import pytest, torch
 import torch.nn.functional as F
@@ -13,6 +13,15 @@ from lightbrain.faststep import FastStep
 from lightbrain.kernels import kernels
 from lightbrain.model import GPT, GPTConfig, count_params, cross_entropy
 from lightbrain.optim import make_optimizer
+from lightbrain import train as train_module
+from lightbrain.config import TrainConfig
+from lightbrain.data import prepare
+from lightbrain.sample import KVCache, read_on
+from lightbrain.train import Trainer
+from lightbrain.watch import read_metrics
+
+try: from transformers import GPT2LMHeadModel
+except ImportError: GPT2LMHeadModel = None
 
 CFG = GPTConfig(vocab_size=389, block_size=24, n_layer=2, n_head=2, n_embd=32, dropout=0.)
 BF16 = pick_dtype('cpu')==torch.bfloat16
@@ -43,6 +52,39 @@ if BF16:
     PATHS['fast bfloat16'] = lambda m: Fast(m, torch.bfloat16, use_kernels=False)
     if kernels()[0]: PATHS['fast C kernels'] = lambda m: Fast(m, torch.bfloat16)
 EXACT = 'by hand','torch kernel','fast float32'
+
+class Reader:
+    "A path that reads and does not train: its outputs are compared instead of its gradients"
+    def __init__(self, model): self.model = model.eval()
+    @torch.no_grad()
+    def loss(self, x, y): return cross_entropy(self.model.lm_head(self.hidden_of(x)), y)
+
+class Cached(Reader):
+    "Three tokens at a time, with the keys and values of the earlier ones remembered"
+    @torch.no_grad()
+    def hidden_of(self, x):
+        cache = KVCache(self.model, len(x))
+        return torch.cat([read_on(self.model, o, cache) for o in x.split(3, 1)], 1)
+
+class Exported(Reader):
+    "The graph that torch.export makes, in memory of its own, for any batch and length"
+    def __init__(self, model):
+        super().__init__(model)
+        class Body(nn.Module):
+            def __init__(self): super().__init__(); self.gpt = model
+            def forward(self, idx): return self.gpt.hidden(idx)
+        sizes = {0: torch.export.Dim('rows', min=2, max=64), 1: torch.export.Dim('tokens', min=2, max=CFG.block_size)}
+        self.hidden_of = torch.export.export(Body(), (batch()[0].contiguous(),), dynamic_shapes=dict(idx=sizes)).module()
+
+class Reloaded(Reader):
+    "Written to a folder in the layout of Hugging Face's GPT-2, and read again"
+    def __init__(self, model):
+        with tempfile.TemporaryDirectory() as d:
+            model.save_pretrained(f'{d}/model')
+            super().__init__(GPT.from_pretrained(f'{d}/model'))
+    def hidden_of(self, x): return self.model.hidden(x)
+
+READERS = {'cached': Cached, 'exported': Exported, 'saved and read': Reloaded}
 
 def leak(path):
     "How much earlier hidden states change when the last token does"
@@ -91,6 +133,40 @@ def test_every_path_climbs_the_ladder(name):
     out = ladder(PATHS[name], name in EXACT, learn=True)
     assert all(out.values()), out
 
+def strange(model, seed=3):
+    "Weights far from the start: attention has an opinion, norms and biases too"
+    g = torch.Generator().manual_seed(seed)
+    with torch.no_grad():
+        for p in model.parameters(): p.add_(torch.randn(p.shape, generator=g), alpha=0.3)
+    return model
+
+def reader_ladder(make):
+    "Which properties hold for a path that only reads, by name"
+    fresh = make(new_model()).loss(*batch(0, 8)).item()
+    with healthy(): want = Plain(strange(new_model()), False).hidden_of(batch(2)[0]).detach()
+    path = make(strange(new_model()))
+    m,got = path.model,path.hidden_of(batch(2)[0]).detach()
+    return dict(causal=leak(path)<1e-5, fresh=abs(fresh-math.log(CFG.vocab_size))<0.3, equal=((got-want).norm()/want.norm()).item()<1e-4,
+        tied=m.lm_head.weight.untyped_storage().data_ptr()==m.transformer.wte.weight.untyped_storage().data_ptr(),
+        counted=sum(p.numel() for p in m.parameters())==count_params(CFG))
+
+@pytest.mark.parametrize('name', READERS)
+def test_every_reader_climbs_the_ladder(name):
+    out = reader_ladder(READERS[name])
+    assert all(out.values()), out
+
+@pytest.mark.skipif(GPT2LMHeadModel is None, reason='transformers is not installed')
+def test_transformers_climbs_it_with_our_weights(tmp_path):
+    class Theirs(Reader):
+        def __init__(self, model):
+            super().__init__(model)
+            model.save_pretrained(tmp_path/'model')
+            self.theirs = GPT2LMHeadModel.from_pretrained(tmp_path/'model').eval()
+        @torch.no_grad()
+        def hidden_of(self, x): return self.theirs.transformer(x).last_hidden_state
+    out = reader_ladder(Theirs)
+    assert all(out.values()), out
+
 # Faults, planted into every path's own attention
 _weights,_sdpa,_fast = attention.attention_weights,F.scaled_dot_product_attention,faststep.fast_attention
 
@@ -118,6 +194,16 @@ def test_a_wrong_attention_falls_off(name, fault, monkeypatch):
     monkeypatch.setattr(faststep, 'fast_attention', lambda q,key,v,p=0.,k=None: w(q, key)@v)
     out = ladder(PATHS[name], name in EXACT)
     assert {k for k,ok in out.items() if not ok} >= found_by, out
+
+@pytest.mark.parametrize('name', READERS)
+@pytest.mark.parametrize('fault', FAULTS)
+def test_a_reader_with_a_wrong_attention_falls_off(name, fault, monkeypatch):
+    wrong,found_by = FAULTS[fault]
+    def sdpa(q, k, v, attn_mask=None, **kw): return wrong(q, k, causal_mask(q.shape[-2]) if attn_mask is None else attn_mask)@v
+    monkeypatch.setattr(F, 'scaled_dot_product_attention', sdpa)
+    out = reader_ladder(READERS[name])
+    assert not out['equal'], out
+    if name!='cached': assert not out['causal'] or 'causal' not in found_by, out      # the cache holds no future to read
 
 @pytest.mark.parametrize('name', PATHS)
 def test_an_unshifted_target_falls_off(name):
@@ -233,6 +319,78 @@ def test_dropout_off_in_eval_on_in_training():
     torch.manual_seed(5); a = fast.loss(x, y).item()
     torch.manual_seed(5); assert a==fast.loss(x, y).item()
     m.eval(); assert fast.loss(x, y).item()==fast.loss(x, y).item()
+
+# The trainer's use of it
+
+@pytest.fixture(scope='module')
+def data(tmp_path_factory):
+    d = tmp_path_factory.mktemp('data')/'set'
+    prepare('synthetic:80', d, progress=False)
+    return d
+
+def fast_trainer(data, out, **kw):
+    c = dict(preset='nano', n_layer=1, n_head=2, n_embd=32, block_size=32, max_steps=8, warmup_steps=2, batch_size=8, step='fast',
+             optimizer='muon', eval_every=8, save_every=3, eval_tokens=256, log_every=1, device='cpu', dtype='float32')
+    return Trainer(TrainConfig(**c|kw), data, out, progress=False)
+
+def cramped(t, room):
+    "From its fourth step on, a trainer's memory holds `room` windows"
+    real = t.net.forward
+    def f(x, y, g):
+        if t.step>=3 and len(x)>room: raise torch.OutOfMemoryError('no room')
+        return real(x, y, g)
+    t.net.forward = f
+    return t
+
+def dies_at(step, t):
+    "A trainer that is gone before a step"
+    real = t.train_step
+    def f():
+        if t.step==step: raise ZeroDivisionError
+        return real()
+    t.train_step = f
+    return t
+
+def weights(t): return torch.cat([p.detach().flatten() for p in t.model.parameters()])
+
+def test_a_halved_batch_is_part_of_the_run(data, tmp_path):
+    "Memory runs out, the run is interrupted, and goes on where there is room: the same bits all the same"
+    whole = cramped(fast_trainer(data, tmp_path/'whole', dropout=0.2), 3).fit()
+    assert whole.micro_batch==2 and sum('did not fit' in o for o in whole.messages)==2
+    with pytest.raises(ZeroDivisionError): dies_at(7, cramped(fast_trainer(data, tmp_path/'cut', dropout=0.2), 3)).fit()
+    shutil.copytree(tmp_path/'cut', tmp_path/'forgets')
+    again = fast_trainer(data, tmp_path/'cut', dropout=0.2).fit()
+    assert again.micro_batch==2 and torch.equal(weights(again), weights(whole))
+    roomy = fast_trainer(data, tmp_path/'roomy', dropout=0.2).fit()
+    assert not torch.equal(weights(roomy), weights(whole))                        # the size of the pieces does show
+    forgets = fast_trainer(data, tmp_path/'forgets', dropout=0.2)
+    forgets.micro_batch = 1                                                       # smaller than the one that was saved
+    assert not torch.equal(weights(forgets.fit()), weights(whole))
+
+def test_a_measurement_does_not_change_a_run(data, tmp_path, monkeypatch):
+    "float32 was faster when the run began; the next machine thinks otherwise; the run stays what it was"
+    monkeypatch.setattr(train_module, 'pick_dtype', lambda d: torch.bfloat16)
+    want = fast_trainer(data, tmp_path/'want').fit()
+    monkeypatch.setattr(train_module, 'faster_dtype', lambda dtype, device: torch.float32)
+    t = fast_trainer(data, tmp_path/'run', dtype='auto')
+    assert t.dtype==torch.float32 and t.objective.fast.dtype==torch.float32
+    with pytest.raises(ZeroDivisionError): dies_at(7, t).fit()
+    assert 'fast step: products in float32' in t.messages
+    monkeypatch.setattr(train_module, 'faster_dtype', lambda dtype, device: dtype)
+    assert fast_trainer(data, tmp_path/'other', dtype='auto').dtype==torch.bfloat16
+    t = fast_trainer(data, tmp_path/'run', dtype='auto').fit()
+    assert t.dtype==t.objective.fast.dtype==t.optimizer.dtype==torch.float32 and torch.equal(weights(t), weights(want))
+
+@pytest.mark.skipif(not shutil.which('c++') and not shutil.which('g++'), reason='torch.compile needs a C++ compiler here')
+def test_the_trainer_compiles_or_says_why_not(data, tmp_path, monkeypatch):
+    plain = fast_trainer(data, tmp_path/'plain', max_steps=3, dropout=0.).fit()
+    compiled = fast_trainer(data, tmp_path/'compiled', max_steps=3, dropout=0., compile=True).fit()
+    torch.testing.assert_close(weights(compiled), weights(plain), rtol=1e-3, atol=1e-4)
+    assert compiled.objective.fast.compiled or any('torch.compile does not work' in o for o in compiled.messages)
+    def broken(*a, **k): raise RuntimeError('no compiler')
+    monkeypatch.setattr(faststep.torch, 'compile', lambda f: broken)
+    fell = fast_trainer(data, tmp_path/'fell', max_steps=3, dropout=0., compile=True).fit()
+    assert torch.equal(weights(fell), weights(plain)) and any('torch.compile does not work' in o for o in fell.messages)
 
 # Other processes
 
