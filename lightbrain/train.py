@@ -118,11 +118,10 @@ class Objective(nn.Module):
 def build_optimizer(
     model:GPT, # On its device
     config:TrainConfig, # `optimizer`, `lr`, `muon_lr`, `weight_decay`, `beta1`, `beta2`
-    dtype:torch.dtype|None=None, # Format of Muon's products; what `pick_dtype` says if not given
 )->torch.optim.Optimizer:
     "What lesson 04a made for these settings"
     c = config
-    return make_optimizer(model, c.optimizer, c.lr, c.muon_lr, c.weight_decay, (c.beta1,c.beta2), dtype=dtype)
+    return make_optimizer(model, c.optimizer, c.lr, c.muon_lr, c.weight_decay, (c.beta1,c.beta2))
 
 # %% ../nbs/05_train.ipynb #d1f40827
 class Trainer:
@@ -165,7 +164,7 @@ def fresh(self:Trainer)->None:
     with torch.random.fork_rng():
         torch.manual_seed(self.config.seed)
         self.model = GPT(self.config.model_config()).to(self.device)
-    self.optimizer,self.guard = build_optimizer(self.model, self.config, self.dtype),Guard()
+    self.optimizer,self.guard = build_optimizer(self.model, self.config),Guard()
     self._compute_in(self.dtype)
     self.step,self.wall_s,self.best,self.window,self.messages = 0,0.,None,[0.,0],[]
     self.last_val,self.seen_at,self.saved_at = None,None,None         # the last look and the last save, and their steps

@@ -76,6 +76,12 @@ def test_two_ranks_equal_one(runs):
     print(f'\nfirst gradients differ by {grad:.1e}, weights after 20 SGD steps by {params:.1e}')
     assert grad<=1e-6 and params<=1e-6
 
+def test_two_ranks_take_the_fast_step_together(home):
+    "DDP sees the gradient that head and embedding share, whoever computes it"
+    for o in [launch(home, 'fast1', 1, step='fast', max_steps=5), launch(home, 'fast2', 2, step='fast', max_steps=5)]: finish(o)
+    assert away(home/'fast1.grad', home/'fast2.grad')<=1e-6
+    assert away(home/'fast1'/'model'/'model.safetensors', home/'fast2'/'model'/'model.safetensors')<=1e-6
+
 def test_negative_control_overlapping_rows(runs):
     "Two ranks that both read the first half of the batch would average two equal gradients: another one"
     t = Trainer(TrainConfig(**SETTINGS), runs/'data', runs/'half', progress=False)
