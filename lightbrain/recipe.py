@@ -7,17 +7,17 @@ Docs: https://lightbrain-dev.github.io/lightbrain/recipe.html.md"""
 # %% auto #0
 __all__ = ['WITHOUT', 'published_races', 'paired_gain', 'verdict', 'recipe_table', 'time_to_loss', 'plot_races']
 
-# %% ../nbs/05a_recipe.ipynb #8b2c20c3
+# %% ../nbs/05a_recipe.ipynb #22ebe20e
 import json, math, statistics
 from importlib.resources import files
 from matplotlib.figure import Figure
 
-# %% ../nbs/05a_recipe.ipynb #213caa9a
+# %% ../nbs/05a_recipe.ipynb #45a84705
 def published_races()->dict: # 'machine', 'recipes' and 'time_to_loss' (lists of runs), 'throughput' (rounds)
     "The measurements that come with LightBrain; a run has 'name', 'seed', 'recipe' and 'points' (seconds, tokens, loss)"
     return json.loads((files('lightbrain')/'assets'/'races.json').read_text(encoding='utf-8'))
 
-# %% ../nbs/05a_recipe.ipynb #74bf2b5d
+# %% ../nbs/05a_recipe.ipynb #6ce29cba
 def paired_gain(
     before:dict, # Seed -> loss without the ingredient
     after:dict, # Seed -> loss with it
@@ -34,7 +34,7 @@ def verdict(
     "Twice the spread, or it does not count"
     return 'wins' if gain>2*spread else 'loses' if gain<-2*spread else 'no difference seen'
 
-# %% ../nbs/05a_recipe.ipynb #ab666cac
+# %% ../nbs/05a_recipe.ipynb #1ea0694b
 WITHOUT = {'adamw-2e-3':'adamw', 'adamw-dropout':'adamw', 'muon':'adamw', 'muon-slow-emb':'muon', 'muon-linear':'muon', 'muon-wsd':'muon',
            'muon-linear-zero':'muon-linear', 'muon-linear-8':'muon-linear', 'muon-linear-32':'muon-linear',
            'muon-linear-0.01':'muon-linear', 'muon-linear-0.04':'muon-linear'}      # recipe -> the same without its last ingredient
@@ -57,7 +57,7 @@ def recipe_table(
         rows.append(f'| {name} | {statistics.mean(mine.values()):.3f} | {spread:.3f} | {statistics.mean(tokens[name]):,.0f} | {gain} |')
     return '\n'.join(rows)
 
-# %% ../nbs/05a_recipe.ipynb #ef868c6c
+# %% ../nbs/05a_recipe.ipynb #ee2ddecf
 def time_to_loss(
     points:list, # (seconds, tokens, loss), in order of time
     goal:float, # A loss, in nats per token
