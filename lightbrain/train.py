@@ -346,7 +346,7 @@ def fit(self:Trainer)->'Trainer': # Itself, trained; `out/model` then holds the 
     "Train to `max_steps`, or continue a run that was interrupted; a signal finishes the step, saves, then stops"
     c,first,dice = self.config,self.team.first,rng_state()
     self.wishes.clear()
-    if c.step=='fast' and self.device.type=='cpu': keep_heap()             # lesson 04bk: half of the page faults' time
+    if c.step=='fast' and self.device.type=='cpu': keep_heap()             # freed memory is used again: lesson 04bk
     try:
         if not self.resume() and self.step: self.fresh()               # never trust what an interruption left in memory
         if first: self._open()

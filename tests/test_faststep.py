@@ -18,7 +18,6 @@ from lightbrain.config import TrainConfig
 from lightbrain.data import prepare
 from lightbrain.sample import KVCache, read_on
 from lightbrain.train import Trainer
-from lightbrain.watch import read_metrics
 
 try: from transformers import GPT2LMHeadModel
 except ImportError: GPT2LMHeadModel = None
@@ -67,7 +66,7 @@ class Cached(Reader):
         return torch.cat([read_on(self.model, o, cache) for o in x.split(3, 1)], 1)
 
 class Exported(Reader):
-    "The graph that torch.export makes, in memory of its own, for any batch and length"
+    "The graph that torch.export makes, for any batch and length"
     def __init__(self, model):
         super().__init__(model)
         class Body(nn.Module):
