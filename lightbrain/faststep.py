@@ -34,8 +34,8 @@ def head_copy(
 def buffer_rows(
     low:Tensor, # (P,C), from `head_copy`
 )->int: # R, at least 256
-    "How many rows of logits to hold at once: half a gigabyte of them on a CPU, a quarter on a GPU"
-    return max(256, 2**(29 if low.device.type=='cpu' else 28)//(low.shape[0]*low.element_size()))
+    "How many rows of logits to hold at once: 128 MB of them on a CPU, which costs it no time, 256 on a GPU"
+    return max(256, 2**(27 if low.device.type=='cpu' else 28)//(low.shape[0]*low.element_size()))
 
 # %% ../nbs/04c_faststep.ipynb #7c83dfc4
 class FusedHead(torch.autograd.Function):
@@ -49,7 +49,8 @@ class FusedHead(torch.autograd.Function):
             e = torch.mm(xs, low.mT, out=buffer[:len(xs)])             # (R,P): logits
             loss[a:a+rows] = turn(e, ys, V)                            # and now E
             torch.mm(e, low, out=dx[a:a+rows])                         # (R,C)
-            part = torch.mm(e.mT, xs)[:V]                              # (V,C)
+            if dW is not None and dW.dtype==e.dtype: dW.addmm_(e.mT[:V], xs); continue
+            part = torch.mm(e.mT[:V], xs)                              # (V,C)
             dW = part.float() if dW is None else dW.add_(part)
         ctx.dx,ctx.dW,ctx.stash,ctx.dtype = dx,dW,stash,weight.dtype
         return loss.mean()
@@ -134,7 +135,7 @@ def activation_bytes(
     "What the fast step holds for the way back, besides weights, gradients and optimizer"
     c,wide = config,dtype.itemsize/2
     token = c.n_layer*(28*c.n_embd + wide*(24*c.n_embd + 4*c.n_head*c.block_size))
-    rows = min(windows*c.block_size, 2**29//(c.vocab_size*dtype.itemsize))
+    rows = min(windows*c.block_size, 2**28//(c.vocab_size*dtype.itemsize))
     return int(windows*c.block_size*token + rows*c.vocab_size*dtype.itemsize + 3*4*c.vocab_size*c.n_embd)
 
 def free_memory(
@@ -190,8 +191,8 @@ class FastStep:
         self.model,self.device,self.notes = model,model.transformer.wte.weight.device,[]
         self.dtype = dtype or faster_dtype(pick_dtype(self.device), self.device)
         self.micro_batch,self.kernels,self.body = micro_batch,None,fast_body
-        if use_kernels and self.device.type=='cpu' and self.dtype==torch.bfloat16:
-            self.kernels,note = kernels()
+        if use_kernels and self.device.type=='cpu' and self.dtype!=torch.float16:
+            self.kernels,note = kernels(dtype=self.dtype)
             self.notes.append(note)
         if compile: self.body = torch.compile(fast_body)
         self.compiled,self.head = compile,head

@@ -72,31 +72,40 @@ KERNELS = r'''
 #include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
-typedef uint16_t bf16;
-static inline float up(bf16 b) { uint32_t u = (uint32_t)b<<16; float f; memcpy(&f, &u, 4); return f; }
-static inline bf16 down(float f) {
+#ifdef SINGLE                                              // num: the format of the products
+typedef float num; typedef int32_t whole;
+#define MOST 0x7fffffff
+static inline float up(num f) { return f; }
+static inline num down(float f) { return f; }
+#else
+typedef uint16_t num; typedef int16_t whole;
+#define MOST 0x7fff
+static inline float up(num b) { uint32_t u = (uint32_t)b<<16; float f; memcpy(&f, &u, 4); return f; }
+static inline num down(float f) {
     uint32_t u; memcpy(&u, &f, 4);
     return f!=f ? 0x7fc0 : (u + 0x7fff + (u>>16 & 1))>>16; }
+#endif
 static inline float fexp(float x) {                        // e^x = 2^n e^r, |r| <= ln(2)/2
     x = x < -87.f ? -87.f : x > 88.f ? 88.f : x;
     float n = rintf(x*1.44269504f), r = x - n*0.693145752f - n*1.42860677e-6f;
     float p = 1.f + r*(1.f + r*(.5f + r*(.16666667f + r*(.041666637f + r*(.0083333f + r*.0013888f)))));
     int32_t i; memcpy(&i, &p, 4); i += (int32_t)n<<23; memcpy(&p, &i, 4); return p; }
-static inline float biggest(const bf16 *z, int64_t n) {    // as integers, whose order is the same
-    int16_t m = -32768;
-    for (int64_t j = 0; j < n; j++) { int16_t k = z[j] ^ ((int16_t)z[j]>>15 & 0x7fff); m = k > m ? k : m; }
-    return up((bf16)(m ^ (m>>15 & 0x7fff))); }
+static inline whole order(whole k) { return k ^ (k>>(8*sizeof k - 1) & MOST); }
+static inline float biggest(const num *z, int64_t n) {     // as whole numbers: their order is the same, NaN on top
+    whole k, m = -MOST - 1; num f;
+    for (int64_t j = 0; j < n; j++) { memcpy(&k, z + j, sizeof k); k = order(k); m = k > m ? k : m; }
+    m = order(m); memcpy(&f, &m, sizeof f); return up(f); }
 static inline uint32_t bits(uint32_t i, uint32_t seed) {   // 32 random bits for element i: murmur3's mixing
     uint32_t h = i*0x9E3779B9u ^ seed;
     h ^= h>>16; h *= 0x85EBCA6Bu; h ^= h>>13; h *= 0xC2B2AE35u; return h ^ h>>16; }
 
-void head(bf16 *z, const int64_t *y, float *loss, int64_t rows, int64_t v, int64_t wide) {
+void head(num *z, const int64_t *y, float *loss, int64_t rows, int64_t v, int64_t wide) {
     #pragma omp parallel
     {
         float *e = malloc(v*sizeof(float));
         #pragma omp for
         for (int64_t i = 0; i < rows; i++) {
-            bf16 *w = z + i*wide;
+            num *w = z + i*wide;
             float m = biggest(w, v), s = 0, at = up(w[y[i]]);
             for (int64_t j = 0; j < v; j++) { e[j] = fexp(up(w[j]) - m); s += e[j]; }
             float r = 1/s;
@@ -110,26 +119,26 @@ void head(bf16 *z, const int64_t *y, float *loss, int64_t rows, int64_t v, int64
 
 static inline float gate(float a, float *u) {              // tanh of the tanh-GELU
     *u = .797884561f*(a + .044715f*a*a*a); return 1 - 2/(fexp(2 * *u) + 1); }
-void gelu(const bf16 *x, bf16 *o, int64_t n) {
+void gelu(const num *x, num *o, int64_t n) {
     #pragma omp parallel for
     for (int64_t i = 0; i < n; i++) { float u, a = up(x[i]), t = gate(a, &u); o[i] = down(.5f*a*(1 + t)); } }
-void gelu_back(const bf16 *x, const bf16 *g, bf16 *o, int64_t n) {
+void gelu_back(const num *x, const num *g, num *o, int64_t n) {
     #pragma omp parallel for
     for (int64_t i = 0; i < n; i++) {
         float u, a = up(x[i]), t = gate(a, &u), du = .797884561f*(1 + .134145f*a*a);
         o[i] = down(up(g[i])*.5f*(1 + t + a*(1 - t*t)*du)); } }
 
-void drop_add(const float *x, const bf16 *y, float *o, int64_t n, int64_t seed, int64_t cut, float k) {
+void drop_add(const float *x, const num *y, float *o, int64_t n, int64_t seed, int64_t cut, float k) {
     #pragma omp parallel for
     for (int64_t i = 0; i < n; i++) o[i] = x[i] + (bits(i, seed) >= (uint32_t)cut ? up(y[i])*k : 0); }
-void drop_back(const float *g, bf16 *o, int64_t n, int64_t seed, int64_t cut, float k) {
+void drop_back(const float *g, num *o, int64_t n, int64_t seed, int64_t cut, float k) {
     #pragma omp parallel for
     for (int64_t i = 0; i < n; i++) o[i] = down(bits(i, seed) >= (uint32_t)cut ? g[i]*k : 0); }
 
-void attend(bf16 *s, bf16 *d, int64_t rows, int64_t t, float scale, int64_t seed, int64_t cut, float k) {
+void attend(num *s, num *d, int64_t rows, int64_t t, float scale, int64_t seed, int64_t cut, float k) {
     #pragma omp parallel for
     for (int64_t r = 0; r < rows; r++) {                   // row r belongs to token r%t and reads r%t+1 tokens
-        bf16 *p = s + r*t, *q = d + r*t;
+        num *p = s + r*t, *q = d + r*t;
         int64_t len = r%t + 1;
         float m = biggest(p, len), sum = 0, e[t];
         for (int64_t j = 0; j < len; j++) { e[j] = fexp((up(p[j]) - m)*scale); sum += e[j]; }
@@ -138,7 +147,7 @@ void attend(bf16 *s, bf16 *d, int64_t rows, int64_t t, float scale, int64_t seed
             p[j] = down(w); q[j] = down(bits(r*t + j, seed) >= (uint32_t)cut ? w*k : 0); }
         for (int64_t j = len; j < t; j++) p[j] = q[j] = 0;
     } }
-void attend_back(const bf16 *p, const bf16 *g, bf16 *o, int64_t rows, int64_t t, float scale,
+void attend_back(const num *p, const num *g, num *o, int64_t rows, int64_t t, float scale,
                  int64_t seed, int64_t cut, float k) {
     #pragma omp parallel for
     for (int64_t r = 0; r < rows; r++) {
@@ -164,17 +173,19 @@ def processor()->str: # A text that differs between processors with different in
 
 def build_kernels(
     folder=None, # Where compiled kernels are kept; `~/.cache/lightbrain` if not given
+    dtype:torch.dtype=torch.bfloat16, # Of the products: bfloat16 or float32
 )->Path: # The shared library
     "Compile `KERNELS` for this processor, or find them compiled; `OSError` says what is missing"
     cc = os.environ.get('CC') or next(filter(shutil.which, ('cc','gcc','clang')), None)
     if not cc: raise OSError('no C compiler')
-    key = hashlib.sha256('\n'.join([KERNELS, cc, *FLAGS, processor()]).encode()).hexdigest()[:16]
+    flags = FLAGS + ['-DSINGLE']*(dtype==torch.float32)
+    key = hashlib.sha256('\n'.join([KERNELS, cc, *flags, processor()]).encode()).hexdigest()[:16]
     lib = Path(folder or Path.home()/'.cache'/'lightbrain')/f'kernels-{key}.so'
     if lib.exists(): return lib
     with tempfile.TemporaryDirectory() as tmp:
         c,o,so = (Path(tmp)/f'kernels.{e}' for e in ('c','o','so'))
         c.write_text(KERNELS)
-        for cmd in ([cc, *FLAGS, '-c', c, '-o', o], [cc, '-shared', '-fopenmp', o, '-o', so, '-lm']):
+        for cmd in ([cc, *flags, '-c', c, '-o', o], [cc, '-shared', '-fopenmp', o, '-o', so, '-lm']):
             p = subprocess.run(cmd, capture_output=True, text=True, stdin=subprocess.DEVNULL)
             if p.returncode: raise OSError(f"{cc}: {(p.stderr.strip() or 'failed').splitlines()[0]:.80}")
         atomic_write(lib, so.read_bytes())
@@ -185,7 +196,8 @@ class Kernels:
     "The compiled functions; tensors are handed over as addresses, so they must be contiguous"
     def __init__(self,
         path, # From `build_kernels`
-    ): self.lib = ctypes.CDLL(str(path))
+        dtype:torch.dtype=torch.bfloat16, # As for `build_kernels`
+    ): self.lib,self.dtype = ctypes.CDLL(str(path)),dtype
     def __call__(self,
         name:str, # A function of `KERNELS`
         *args, # Tensors, ints and floats, in its order
@@ -196,7 +208,7 @@ class Kernels:
             return ctypes.c_float(o) if isinstance(o, float) else ctypes.c_int64(o)
         getattr(self.lib, name)(*map(c, args))
     def turn(self,
-        z:Tensor, # Logits (R,P), bfloat16, contiguous, replaced by E
+        z:Tensor, # Logits (R,P) of this `dtype`, contiguous, replaced by E
         y:Tensor, # (R,), int64
         vocab_size:int, # V
     )->Tensor: # Losses (R,)
@@ -210,7 +222,7 @@ def kernels_agree(
     k:Kernels, # To be tried
 )->bool: # Does it compute what torch computes?
     "Compare the compiled head with the one in Python on a few rows"
-    z = torch.arange(4*64).mul(37).remainder(101).view(4, 64).div(10).bfloat16()
+    z = torch.arange(4*64).mul(37).remainder(101).view(4, 64).div(10).to(k.dtype)
     y,ref = torch.tensor([0,1,50,62]),z.clone()
     a,b = k.turn(z, y, 63),softmax_less_truth_(ref, y, 63)
     return torch.allclose(a, b, atol=1e-5) and torch.allclose(z.float(), ref.float(), rtol=0.01, atol=1e-6)
@@ -218,11 +230,12 @@ def kernels_agree(
 @lru_cache
 def kernels(
     folder=None, # As for `build_kernels`
+    dtype:torch.dtype=torch.bfloat16, # As for `build_kernels`
 )->tuple: # (`Kernels` or None, one line that says what happened)
     "The compiled kernels where this machine can have them; built once, then cached"
     if os.environ.get('LIGHTBRAIN_KERNELS')=='0': return None,'compiled kernels: switched off by LIGHTBRAIN_KERNELS=0'
     try:
-        k = Kernels(build_kernels(folder))
+        k = Kernels(build_kernels(folder, dtype), dtype)
         if not kernels_agree(k): raise OSError('they disagree with PyTorch')
         return k,'compiled kernels: in use'
     except OSError as e: return None,f'compiled kernels: none ({e}); PyTorch does the same, somewhat slower'
@@ -253,7 +266,7 @@ class _DropAdd(torch.autograd.Function):
     @once_differentiable
     def backward(ctx, g):
         g = g.contiguous()
-        o = torch.empty_like(g, dtype=torch.bfloat16)
+        o = torch.empty_like(g, dtype=ctx.k.dtype)
         ctx.k('drop_back', g, o, *ctx.args)
         return g,o,None,None
 
@@ -261,7 +274,9 @@ def _dice(p):
     "Seed from torch's generator, threshold, and what to scale the kept ones by"
     return int(torch.randint(2**32, ())) if p else 0, round(p*2**32), 1/(1-p)
 
-def _fits(k, *ts): return k is not None and all(t.device.type=='cpu' and t.is_contiguous() for t in ts)
+def _fits(k, t):
+    "Can `k` read it?"
+    return k is not None and t.device.type=='cpu' and t.dtype==k.dtype and t.is_contiguous()
 
 # %% ../nbs/04bk_kernels.ipynb #aaf5a900
 def fast_gelu(
@@ -269,7 +284,7 @@ def fast_gelu(
     k:Kernels|None=None, # From `kernels()`
 )->Tensor: # Same shape
     "GPT-2's tanh-GELU"
-    if _fits(k, x) and x.dtype==torch.bfloat16: return _Gelu.apply(x, k)
+    if _fits(k, x): return _Gelu.apply(x, k)
     return F.gelu(x, approximate='tanh')
 
 def drop_add(
@@ -279,7 +294,7 @@ def drop_add(
     k:Kernels|None=None, # From `kernels()`
 )->Tensor: # x + dropout(y)
     "Dropout and the addition that follows"
-    if _fits(k, x, y) and x.dtype==torch.float32 and y.dtype==torch.bfloat16: return _DropAdd.apply(x, y, p, k)
+    if _fits(k, y) and x.dtype==torch.float32 and x.is_contiguous(): return _DropAdd.apply(x, y, p, k)
     return x + fast_dropout(y, p)
 
 # %% ../nbs/04bk_kernels.ipynb #d2f4f27e
@@ -311,6 +326,6 @@ def fast_attention(
     if q.device.type!='cpu' or T>512 or (q.dtype==torch.float32 and not p):
         return F.scaled_dot_product_attention(q, key, v, dropout_p=p, is_causal=True)
     s = q@key.mT                                                    # (B,H,T,T)
-    if _fits(k, s) and s.dtype==torch.bfloat16: return _MaskedSoftmax.apply(s, p, scale, k)@v
+    if _fits(k, s): return _MaskedSoftmax.apply(s, p, scale, k)@v
     future = torch.ones(T, T, dtype=torch.bool).triu(1)
     return fast_dropout((s*scale).masked_fill(future, float('-inf')).softmax(-1).to(v.dtype), p)@v
