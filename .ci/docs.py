@@ -21,8 +21,9 @@ def read(self:Site, src):
 
 def text_output(
     o, # One output of a cell
-)->str: # Its text, indented as Markdown wants it
-    "An output as an indented block"
+)->str: # Its Markdown as it is, or its text, indented as Markdown wants it
+    "An output of a notebook as part of a page"
+    if md := o.get('data', {}).get('text/markdown'): return ''.join(md)
     txt = o.get('text') or o.get('data', {}).get('text/plain') or ''
     return textwrap.indent(''.join(txt).rstrip(), '    ')
 

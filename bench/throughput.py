@@ -7,7 +7,7 @@
 Each contestant is a process of its own, because the allocator's settings belong to the process. All sleep but one, which
 makes one step; a round is one step of each. What counts is the median of the ratios within a round. A round in which other
 programs took more than a twentieth of the processors is shown and does not count (seen on Linux only). A name that ends in
-`-kept` runs with `keep_heap()` and does not give its memory back: all twelve together want about 30 GB, so choose some with
+`-kept` runs with `keep_heap()` and does not give its memory back: all together want about 40 GB, so choose some with
 `--only` where there is less. The arithmetic is that of the preset: dropout 0.1, tied head, AdamW, clip 1.0.
 """
 import argparse, json, multiprocessing as mp, os, statistics, sys, time
@@ -15,8 +15,8 @@ from contextlib import nullcontext
 from pathlib import Path
 sys.path.insert(0, str(Path(__file__).parent))
 
-NAMES = ('plain-fp32 plain-bf16 plain-bf16-compile transformers-bf16 fast-torch fast plain-fp32-kept plain-bf16-kept '
-         'plain-bf16-compile-kept transformers-bf16-kept fast-torch-kept fast-kept').split()
+PEERS = 'plain-fp32 plain-fp32-compile plain-bf16 plain-bf16-compile transformers-fp32 transformers-bf16'.split()
+NAMES = [o+kept for kept in ('','-kept') for o in [*PEERS, 'fast-torch', 'fast']]
 
 def rss(key):
     "This process's memory in MB: VmRSS now, or VmHWM at most so far; 0 where the system does not say"

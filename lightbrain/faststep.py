@@ -32,16 +32,19 @@ def head_copy(
     return low
 
 def buffer_rows(
-    low:Tensor, # (P,C), from `head_copy`
+    vocab_size:int, # V or P
+    dtype:torch.dtype, # Of the logits
+    device='cpu', # Where they are
 )->int: # R, at least 256
-    "How many rows of logits to hold at once: 128 MB of them on a CPU, which costs it no time, 256 on a GPU"
-    return max(256, 2**(27 if low.device.type=='cpu' else 28)//(low.shape[0]*low.element_size()))
+    "How many rows of logits to hold at once: 128 MB of them on a CPU, 256 on a GPU"
+    return max(256, 2**(27 if torch.device(device).type=='cpu' else 28)//(vocab_size*dtype.itemsize))
 
 # %% ../nbs/04c_faststep.ipynb #7c83dfc4
 class FusedHead(torch.autograd.Function):
     "Head, softmax, loss and both gradients in one pass, eq. 4c.1 and 4c.2"
     @staticmethod
-    def forward(ctx, x, weight, y, low, rows, turn, stash):
+    def forward(ctx, x, weight, y, low, rows, turn, stash): # (N,C) and, from `fused_cross_entropy`, the rest -> scalar
+        "The loss, and both gradients, which wait"
         V,dx,dW,loss = weight.shape[0],torch.empty_like(x),None,x.new_empty(len(x), dtype=torch.float32)
         buffer = x.new_empty(min(rows, len(x)), low.shape[0])
         for a in range(0, len(x), rows):
@@ -56,7 +59,8 @@ class FusedHead(torch.autograd.Function):
         return loss.mean()
     @staticmethod
     @once_differentiable
-    def backward(ctx, g):
+    def backward(ctx, g): # Scalar -> (N,C), (V,C)
+        "Multiply what waits with g/N"
         if ctx.dW is None: raise RuntimeError('the fused head goes back once only; compute the loss again')
         share = g/len(ctx.dx)
         dx,dW = (ctx.dx*share).to(ctx.dx.dtype),ctx.dW.mul_(share)
@@ -83,7 +87,7 @@ def fused_cross_entropy(
     check_range('targets', targets, weight.shape[0])
     if low is None: low = head_copy(weight, dtype or hidden.dtype)
     x,y = hidden.flatten(0, -2).to(low.dtype),targets.flatten().contiguous()
-    rows = buffer_rows(low) if rows is None else rows
+    rows = buffer_rows(len(low), low.dtype, low.device) if rows is None else rows
     if torch.is_grad_enabled() and (hidden.requires_grad or weight.requires_grad):
         return FusedHead.apply(x, weight if stash is None else weight.detach(), y, low, rows, turn, stash)
     return torch.cat([turn(xs@low.mT, ys, weight.shape[0]) for xs,ys in zip(x.split(rows), y.split(rows))]).mean()
@@ -92,12 +96,14 @@ def fused_cross_entropy(
 class TiedEmbedding(torch.autograd.Function):
     "Token vectors, whose gradient is added to the one that the head left in `stash`"
     @staticmethod
-    def forward(ctx, weight, idx, stash):
+    def forward(ctx, weight, idx, stash): # (V,C), (B,T), list -> (B,T,C)
+        "Look the vectors up"
         ctx.idx,ctx.stash,ctx.like = idx,stash,weight
         return F.embedding(idx, weight)
     @staticmethod
     @once_differentiable
-    def backward(ctx, g):
+    def backward(ctx, g): # (B,T,C) -> (V,C)
+        "Add to the head's gradient; where there is none, to zeros"
         dW = ctx.stash.pop() if ctx.stash else torch.zeros_like(ctx.like)
         return dW.index_add_(0, ctx.idx.flatten(), g.flatten(0, -2).to(dW.dtype)),None,None
 
@@ -135,7 +141,7 @@ def activation_bytes(
     "What the fast step holds for the way back, besides weights, gradients and optimizer"
     c,wide = config,dtype.itemsize/2
     token = c.n_layer*(28*c.n_embd + wide*(24*c.n_embd + 4*c.n_head*c.block_size))
-    rows = min(windows*c.block_size, 2**28//(c.vocab_size*dtype.itemsize))
+    rows = min(windows*c.block_size, buffer_rows(c.vocab_size, dtype))
     return int(windows*c.block_size*token + rows*c.vocab_size*dtype.itemsize + 3*4*c.vocab_size*c.n_embd)
 
 def free_memory(

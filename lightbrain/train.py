@@ -65,6 +65,7 @@ def step_seed(
     "A seed that is a function of its key alone"
     return int.from_bytes(hashlib.sha256('/'.join(map(str, key)).encode()).digest()[:8], 'big')>>1
 
+# %% ../nbs/05_train.ipynb #02b632b9
 # what this system has of them
 SIGNALS = [getattr(signal, o) for o in ('SIGINT','SIGTERM','SIGHUP','SIGBREAK') if hasattr(signal, o)]
 
@@ -115,6 +116,7 @@ class Objective(nn.Module):
             logits = self.model.lm_head(h)
         return F.cross_entropy(logits.float().flatten(0, 1), y.flatten())
 
+# %% ../nbs/05_train.ipynb #cfd24913
 def build_optimizer(
     model:GPT, # On its device
     config:TrainConfig, # `optimizer`, `lr`, `muon_lr`, `weight_decay`, `beta1`, `beta2`
@@ -158,8 +160,9 @@ class Trainer:
         self.wishes,self.log,self.bar = [],None,None
         self.fresh()
 
+# %% ../nbs/05_train.ipynb #3df532ce
 @patch
-def fresh(self:Trainer)->None:
+def fresh(self:Trainer)->None: # Model, optimizer, counters are set
     "The state before the first step: a function of the config alone"
     with torch.random.fork_rng():
         torch.manual_seed(self.config.seed)
@@ -179,16 +182,16 @@ def _compute_in(self:Trainer, dtype):
     if isinstance(self.optimizer, Muon): self.optimizer.dtype = dtype
 
 @patch(as_prop=True)
-def skipped(self:Trainer)->int:
+def skipped(self:Trainer)->int: # At most `step`
     "Steps skipped so far because of an overflow"
     return self.guard.skipped
 
 @patch(as_prop=True)
-def tokens(self:Trainer)->int:
+def tokens(self:Trainer)->int: # With repetitions
     "Tokens seen so far"
     return self.step*self.config.batch_size*self.config.grad_accum*self.model.config.block_size
 
-# %% ../nbs/05_train.ipynb #0e9cc0cf
+# %% ../nbs/05_train.ipynb #a1fe9ffa
 @patch
 def batch(self:Trainer,
     step:int, # Which one, from 0
@@ -205,6 +208,17 @@ def whole_batch(self:Trainer,
     c = self.config
     return self.train.batch(step, c.batch_size*c.grad_accum, self.model.config.block_size, c.seed, device, c.order)
 
+@patch
+def documents(self:Trainer,
+    step:int, # Which batch
+)->str: # Such as 'documents pmid:3, pmid:17'
+    "What the batch of a step was cut from"
+    c = self.config
+    rows = self.train.documents_of(step, c.batch_size*c.grad_accum, self.model.config.block_size, c.seed, c.order)
+    ids = list(dict.fromkeys(i for row in rows for i in row))
+    return f"documents {', '.join(ids[:40])}" + (f' and {len(ids)-40} more' if len(ids)>40 else '')
+
+# %% ../nbs/05_train.ipynb #a91ae796
 @patch
 def gradients(self:Trainer,
     xs:Tensor, # Token ids (B,T)
@@ -227,7 +241,7 @@ def gradients(self:Trainer,
 @patch
 def _pieces(self:Trainer, xs, ys):
     "Forward and backward, a piece at a time; the dice are a function of seed and step"
-    key,rank = (self.config.seed,self.step),(self.team.rank,)*(not self.team.first)      # rank 0 draws what one alone would
+    key,rank = (self.config.seed,self.step),(self.team.rank,)*(not self.team.first)   # rank 0 draws as one alone would
     torch.manual_seed(step_seed(*key, 'dropout', *rank))
     g,total = torch.Generator().manual_seed(step_seed(*key, 'head')),torch.zeros((), device=self.device)
     for a in range(0, len(xs), self.micro_batch):
@@ -238,6 +252,7 @@ def _pieces(self:Trainer, xs, ys):
         total += loss.detach()
     return total
 
+# %% ../nbs/05_train.ipynb #0e9cc0cf
 @patch
 def train_step(self:Trainer)->tuple: # (loss, gradient norm before clipping), numbers
     "One optimizer step on batch number `self.step`; `ValueError` instead of an update that would do damage"
@@ -257,16 +272,6 @@ def train_step(self:Trainer)->tuple: # (loss, gradient norm before clipping), nu
     finally: self.optimizer.zero_grad(set_to_none=True)
     self.step += 1
     return loss,norm
-
-@patch
-def documents(self:Trainer,
-    step:int, # Which batch
-)->str: # Such as 'documents pmid:3, pmid:17'
-    "What the batch of a step was cut from"
-    c = self.config
-    rows = self.train.documents_of(step, c.batch_size*c.grad_accum, self.model.config.block_size, c.seed, c.order)
-    ids = list(dict.fromkeys(i for row in rows for i in row))
-    return f"documents {', '.join(ids[:40])}" + (f' and {len(ids)-40} more' if len(ids)>40 else '')
 
 # %% ../nbs/05_train.ipynb #1a002150
 @patch
@@ -297,6 +302,7 @@ def save(self:Trainer)->Path: # The checkpoint's folder
             self.note(f"the second home did not get step {self.step:,} ({e}); the run goes on")
     return path
 
+# %% ../nbs/05_train.ipynb #420aba4c
 @patch
 def resume(self:Trainer)->bool: # Was there something to continue?
     "Continue from the newest checkpoint that verifies; `ValueError` if it belongs to another run, unless `force`"
@@ -319,12 +325,14 @@ def resume(self:Trainer)->bool: # Was there something to continue?
     was = DTYPES[state['dtype'].removeprefix('torch.')]
     if self.config.dtype=='auto' and was!=self.dtype and was in (torch.float32, pick_dtype(self.device)):
         self._compute_in(was)                                             # a measurement does not change a run
-    self.micro_batch = min(self.micro_batch, state.get('micro_batch', self.micro_batch))
+    pieces = state.get('micro_batch', self.micro_batch)
+    self.micro_batch = min(self.micro_batch, pieces)                      # smaller still where less memory is free
     if state['scaler'] and self.scaler.is_enabled(): self.scaler.load_state_dict(state['scaler'])
     for k in ('step','wall_s','window','best'): setattr(self, k, state[k])
     self.saved_at = self.step
     self.team.same(self.step, 'the step that they continue from')
-    was,now = (state['dtype'],read_manifest(path)['versions']['torch']),(str(self.dtype),torch.__version__)
+    was = state['dtype'],read_manifest(path)['versions']['torch'],f'{pieces} windows at once'
+    now = str(self.dtype),torch.__version__,f'{self.micro_batch} windows at once'
     self.messages += [f'forced: {o}' for o in diff]
     self.messages += [f'{b} here, {a} before: the numbers may round otherwise' for a,b in zip(was, now) if a!=b]
     self.messages.append(f'continuing {self.out.name} from step {self.step:,}')
@@ -370,6 +378,7 @@ def fit(self:Trainer)->'Trainer': # Itself, trained; `out/model` then holds the 
             self.model.save_pretrained(self.out/'model')
     return self
 
+# %% ../nbs/05_train.ipynb #2a0b7a57
 @patch
 def _tell(self:Trainer):
     "Note what the fast step has to say and has not said yet"
@@ -389,6 +398,7 @@ def _open(self:Trainer):
     # a run from the start has no lines, not even of step 0
     self.log = RunLog(self.out, self.step or -1, LivePlot() if self.live else None)
 
+# %% ../nbs/05_train.ipynb #7c81f84f
 @patch
 def _loop(self:Trainer):
     "The steps themselves: train, log, look, save; True if somebody wished to stop"
@@ -420,6 +430,7 @@ def _loop(self:Trainer):
         since += time.perf_counter()-paused                                # looking and saving are not training
     return stop and self.step<c.max_steps
 
+# %% ../nbs/05_train.ipynb #5030961a
 @patch
 def _look(self:Trainer):
     "Measure and note the validation loss; True if it is the best so far. Only number 0 looks, the others wait"
