@@ -4,8 +4,9 @@
     python bench/time_to_loss.py --data data/processed/notes --out results/time_to_loss
 
 The plain recipe: GPT-2's arithmetic in the number format that is faster here, AdamW, warm-up and cosine, torch's allocator as
-it comes. Ours: the fast step, Muon for hidden matrices, the same schedule. Both without dropout, with the same seeds, on the
-same text, in alternating slices of one run (race.py). The loss to reach is, for each seed, the plain recipe's last one.
+it comes. Ours: the fast step, Muon for hidden matrices, a rate that stays high and falls to zero at the end. Both without
+dropout, with the same seeds, on the same text, in alternating slices of one run (race.py). The loss to reach is, for each seed,
+the plain recipe's last one.
 """
 import argparse, json, statistics
 from race import RECIPE, options, race
@@ -19,7 +20,7 @@ def main():
     p.add_argument('--plot', help='PNG file for the curves')
     args = p.parse_args()
     plain = RECIPE | dict(step='plain', budget=args.budget) | args.plain
-    ours = RECIPE | dict(optimizer='muon', lr=3e-3, budget=args.budget*args.share) | args.ours
+    ours = RECIPE | dict(optimizer='muon', lr=3e-3, schedule='wsd', min_share=0., budget=args.budget*args.share) | args.ours
     results = race(dict(plain=plain, lightbrain=ours), args.seeds, args)
     ratios = []
     for seed in args.seeds:

@@ -173,6 +173,7 @@ def evaluation(
         majority=qa.majority,
         majority_accuracy=qa.majority_accuracy, majority_f1=qa.majority_f1, prompts_cut=qa.truncated, questions_skipped=qa.skipped)
 
+# %% ../nbs/09_cli.ipynb #1b2f957f
 def report(
     r:dict, # From `evaluation`
 )->str: # A few lines
@@ -192,6 +193,7 @@ def report(
             f"{skipped:,} records had no answer and were skipped"]
     return '\n'.join(out)
 
+# %% ../nbs/09_cli.ipynb #a9d55aee
 def load_model(
     folder, # A model folder such as runs/tiny/model
     device='auto', # Where to put it
@@ -283,6 +285,7 @@ def doctor(
 QUICKSTART = dict(preset='nano', dropout=0., max_steps=800, batch_size=16, lr=3e-3, warmup_steps=40, head_samples=1024,
                   eval_every=200, eval_tokens=8192, save_every=200)      # the same as configs/nano.yaml
 
+# %% ../nbs/09_cli.ipynb #1f9281d9
 def show_samples(model, data, n=3):
     "Continue `n` held-out texts, and print the truth beside each"
     import torch
@@ -310,6 +313,7 @@ def show_samples(model, data, n=3):
         texts.append(text)
     return texts
 
+# %% ../nbs/09_cli.ipynb #a0701bad
 @command
 def quickstart(
     source:str='synthetic', # The embedded corpus, or anything lightbrain-prepare reads
