@@ -158,7 +158,7 @@ def lr_at(
     else: left = 1-done if schedule=='linear' else (1+math.cos(math.pi*done))/2
     return min_lr + left*(max_lr-min_lr)
 
-# %% ../nbs/04a_optim.ipynb #d8de51e1
+# %% ../nbs/04a_optim.ipynb #a7dbfa4b
 MUON_ABC = 3.4445,-4.7750,2.0315     # fast climb from small strengths (Jordan, 2024)
 
 def _on_gram(x, steps, abc):
@@ -186,8 +186,8 @@ def newton_schulz(
         x = x/size(x).clamp(min=1e-38)
     tall = x.shape[1]>x.shape[2]
     x = (x.mT if tall else x).to(dtype)
-    short_cut = dtype==torch.float32 and 0<steps<=5 and 2*x.shape[2]>3*x.shape[1]
-    if short_cut: x,steps = _on_gram(x, steps, abc),0
+    exact = dtype==torch.float32 and torch.get_float32_matmul_precision()=='highest'       # no TF32 behind our back
+    if exact and 0<steps<=5 and 2*x.shape[2]>3*x.shape[1]: x,steps = _on_gram(x, steps, abc),0
     for _ in range(steps):
         gram = x@x.mT                                                # (k,m,m), the shorter side
         x = torch.baddbmm(x, torch.baddbmm(gram, gram, gram, beta=b, alpha=c), x, beta=a)
