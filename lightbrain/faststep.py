@@ -172,8 +172,9 @@ def faster_dtype(
     "Check by measurement that a low-precision format is worth its rounding; some 20 ms"
     if torch.device(device).type!='cpu' or dtype==torch.float32: return dtype
     def best(d):
-        a,b,times = torch.ones(shape[:2], dtype=d),torch.ones(shape[1:], dtype=d),[]
-        for _ in range(6): start = time.perf_counter(); a@b; times.append(time.perf_counter()-start)
+        (R,K,N),times = shape,[]
+        a,b,o = (torch.ones(s, dtype=d) for s in ((R,K), (K,N), (R,N)))   # no fetching of memory in the time
+        for _ in range(6): start = time.perf_counter(); torch.mm(a, b, out=o); times.append(time.perf_counter()-start)
         return min(times)
     return torch.float32 if 1.2*best(torch.float32)<best(dtype) else dtype
 
