@@ -5,7 +5,7 @@ import pytest, torch
 import torch.nn.functional as F
 from torch import nn
 from conftest import ROOT
-from lightbrain import attention, faststep, kernels as kernels_module
+from lightbrain import attention, faststep, kernels as kernels_module, optim as optim_module
 from lightbrain.attention import causal_mask
 from lightbrain.checkpoint import load_checkpoint, save_checkpoint
 from lightbrain.core import pick_dtype
@@ -312,6 +312,15 @@ def test_muon_survives_a_checkpoint(tmp_path):
     train(three, opt, range(3, 6))
     assert all(torch.equal(a, b) for a,b in zip(one.parameters(), three.parameters()))
     with pytest.raises(ValueError): load_checkpoint(tmp_path/'c', model=three, optimizer=make_optimizer(three, 'adamw'))
+
+def test_muons_short_cut_wants_all_of_float32(monkeypatch):
+    "The Gram matrix needs every digit: with TF32 or bfloat16 behind float32's back, Muon goes the straight way"
+    monkeypatch.setattr(optim_module, '_on_gram', lambda *a: 1/0)
+    w = torch.randn(8, 32)
+    with pytest.raises(ZeroDivisionError): optim_module.newton_schulz(w)          # here it would be taken
+    torch.set_float32_matmul_precision('medium')
+    try: assert optim_module.newton_schulz(w).isfinite().all()
+    finally: torch.set_float32_matmul_precision('highest')
 
 def test_dropout_off_in_eval_on_in_training():
     m = GPT(GPTConfig(**(CFG.__dict__|dict(dropout=0.2))))
