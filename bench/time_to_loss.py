@@ -9,6 +9,7 @@ dropout, with the same seeds, on the same text, in alternating slices of one run
 the plain recipe's last one.
 """
 import argparse, json, statistics
+from lightbrain.recipe import plot_races, time_to_loss
 from race import RECIPE, options, race
 
 def main():
@@ -27,25 +28,12 @@ def main():
         a,b = ([h for h in results if (h['name'],h['seed'])==(n,seed) and h['done']] for n in ('plain','lightbrain'))
         if not a or not b: print(f'seed {seed}: not finished; start again to go on'); continue
         (t,_,goal),curve = a[0]['points'][-1],b[0]['points']
-        hit = next((o for o in curve if o[2]<=goal), None)
-        if hit: ratios.append(hit[0]/t)
+        reached = time_to_loss(curve, goal)
+        if reached: ratios.append(reached/t)
         print(f"seed {seed}: plain {goal:.3f} after {t:.0f} s and {a[0]['points'][-1][1]:,} tokens; ours " +
-              (f'{hit[2]:.3f} after {hit[0]:.0f} s and {hit[1]:,} tokens: {hit[0]/t:.2f} of the time' if hit else
+              (f'there after {reached:.0f} s: {reached/t:.2f} of the time' if reached else
                f'did not reach it: {curve[-1][2]:.3f} after {curve[-1][0]:.0f} s'))
     if ratios: print(f'time to loss: {statistics.median(ratios):.2f} of the plain recipe (median of {len(ratios)} seeds, worst {max(ratios):.2f})')
-    if args.plot: draw(results, args.plot)
-
-def draw(results, path):
-    "Validation loss against seconds, one line for each run"
-    from matplotlib.figure import Figure
-    fig = Figure(figsize=(5.4,3.2), layout='constrained')
-    ax,seen = fig.add_subplot(),set()
-    for h in results:
-        s,_,v = zip(*h['points'])
-        ax.plot(s, v, color='C0' if h['name']=='plain' else 'C1', label=None if h['name'] in seen else h['name'])
-        seen.add(h['name'])
-    ax.set(xlabel='seconds of training', ylabel='validation loss, nats per token', title='Loss against the clock, every seed')
-    ax.legend()
-    fig.savefig(path, dpi=110)
+    if args.plot: plot_races(results).savefig(args.plot, dpi=110)
 
 if __name__=='__main__': main()

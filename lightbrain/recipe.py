@@ -99,7 +99,10 @@ def step_table(
     ours:str, # With whom to compare
 )->str: # Markdown
     "Seconds a step, the median, lowest and highest ratio to ours within a round, memory; disturbed rounds do not count"
-    rounds = [r for r in rounds if max(o['others'] for o in r.values())<0.05]
+    quiet = [r for r in rounds if max(o['others'] for o in r.values())<0.05]
+    if not quiet:
+        raise ValueError(f"none of {len(rounds)} rounds was quiet; measure again when the machine has nothing else to do")
+    rounds = quiet
     rows = [f'| step | seconds | times {ours} | lowest to highest | memory, MB |', '|---|---|---|---|---|']
     for n in rounds[0]:
         q = sorted(r[n]['s']/r[ours]['s'] for r in rounds)
