@@ -65,13 +65,16 @@ class Team:
 
 # %% ../nbs/04g_parallel.ipynb #6d5594b1
 def join_team(
-    device='auto', # Anything `pick_device` takes; with several GPUs each process gets its own
+    device='auto', # Anything `pick_device` takes; each process gets a GPU of its own while there are enough
 )->Team:
     "The team that torchrun announces; alone without it"
     device = pick_device(device)
     if 'RANK' not in os.environ or int(os.environ.get('WORLD_SIZE', 1))<2: return Team(device=device)
+    talk = 'gloo'
     if device.type=='cuda':
-        device = torch.device('cuda', int(os.environ.get('LOCAL_RANK', 0)))
+        rank,cards = int(os.environ.get('LOCAL_RANK', 0)),torch.cuda.device_count()
+        if int(os.environ.get('LOCAL_WORLD_SIZE', 1))<=cards: talk = 'nccl'     # nccl refuses to share a GPU
+        device = torch.device('cuda', rank%cards)
         torch.cuda.set_device(device)
     if not dist.is_initialized():
         store,rank,world = next(dist.rendezvous('env://'))
@@ -79,7 +82,7 @@ def join_team(
         # (pytorch issue 135712); on one machine its count of restarts tells them apart
         if os.environ.get('LOCAL_WORLD_SIZE')==os.environ['WORLD_SIZE']:
             store = dist.PrefixStore(f"life {os.environ.get('TORCHELASTIC_RESTART_COUNT', 0)}", store)
-        dist.init_process_group('nccl' if device.type=='cuda' else 'gloo', store=store, rank=rank, world_size=world)
+        dist.init_process_group(talk, store=store, rank=rank, world_size=world)
     return Team(dist.get_rank(), dist.get_world_size(), device)
 
 def leave_team()->None:
