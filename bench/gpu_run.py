@@ -1,10 +1,12 @@
 """Several real runs side by side on one GPU, by the shipped command, with interruptions; then what came out of each
 
-    python bench/gpu_run.py --data SET --runs bench/gpu_runs.yaml --work RUNS --out RESULTS --seconds 400
+    python bench/gpu_run.py --data SET --runs bench/gpu_runs.yaml --work RUNS --out RESULTS --seconds 400 --decay-at 300
 
 Each run is `python -m lightbrain.train --config ...` with the settings of the YAML file. `kill: [300, 900]` kills a run (SIGKILL
-and SIGTERM in turns) when its log has reached these steps; the same command then goes on. A run that is not through when the
-time is up is told to stop, and is measured as it stands. RESULTS gets metrics, config and scores of each run, and the weights of
+and SIGTERM in turns) when its log has reached these steps; the same command then goes on. `--decay-at`: after so many seconds
+every run is stopped and goes on with `--max-steps` at 5/4 of the steps it has made, so that the schedule (wsd: high until the
+last fifth) ends within the time, whatever the speed of the card. A run that is not through when the time is up is told to stop,
+and is measured as it stands. RESULTS gets metrics, config and scores of each run, and the weights of
 one run (`--weights NAME`) in float16, in pieces of at most 15 MiB; join them with `cat NAME.part* > model.safetensors`.
 With `--only-weights` nothing is trained: the weights of a run that lies in RUNS already are fetched, pieces FIRST to LAST.
 """
@@ -32,6 +34,14 @@ class Run:
         self.command = [sys.executable, '-m', 'lightbrain.train', '--data', str(args.data), '--out', str(self.out),
             *(['--config', config] if config else []), *flags]
         self.begun = time.time()
+        self.start()
+    def decay(self):
+        "Stop, and go on with a schedule that ends after another quarter of the steps so far"
+        self.p.wait()
+        step = last_step(self.out)
+        self.events.append(dict(signal='SIGTERM', step=step, second=time.time()-self.begun, max_steps=-(-step*5//4)))
+        at = self.command.index('--max-steps')
+        self.command[at+1] = str(-(-step*5//4))
         self.start()
     def start(self):
         self.out.mkdir(parents=True, exist_ok=True)
@@ -101,6 +111,7 @@ def main():
     p.add_argument('--work', type=Path, required=True, help='where the runs lie')
     p.add_argument('--out', type=Path, required=True, help='where results go')
     p.add_argument('--seconds', type=float, default=400)
+    p.add_argument('--decay-at', type=float, default=0, help='seconds after which the learning rate goes down; 0 = as the runs say')
     p.add_argument('--weights', help='the run whose weights go to --out')
     p.add_argument('--quick', action='store_true', help='take the last validation loss of each log, and measure no more')
     p.add_argument('--only-weights', nargs=2, type=int, metavar=('FIRST','LAST'))
@@ -109,10 +120,14 @@ def main():
     if args.only_weights: return pieces(args.work/args.weights, args, *args.only_weights)
     begun = time.time()
     runs = [Run(k, dict(v), args) for k,v in yaml.safe_load(Path(args.runs).read_text()).items()]
-    alive,shown = runs,begun
+    alive,shown,decayed = runs,begun,not args.decay_at
     while alive and time.time()-begun<args.seconds:
         time.sleep(0.2)
         alive = [o for o in runs if o.watch()]
+        if not decayed and time.time()-begun>args.decay_at:
+            decayed,alive = True,runs
+            for o in runs: o.kills = []; o.p.send_signal(signal.SIGTERM)      # a process that has ended is left alone
+            for o in runs: o.decay()
         if time.time()-shown>20:
             shown = time.time()
             print(f'{shown-begun:.0f} s: '+', '.join(f'{o.name} {last_step(o.out)}' for o in runs), flush=True)

@@ -188,6 +188,17 @@ def is_out_of_memory(
     return isinstance(e, torch.OutOfMemoryError) or "can't allocate memory" in str(e)
 
 # %% ../nbs/04c_faststep.ipynb #f1ae92d3
+def _turn_at_once(z, y, vocab_size):
+    "`softmax_less_truth_` without strips, for torch.compile, which makes three passes over `z` of it"
+    p = z[:,:vocab_size].float()
+    top = p.amax(1, keepdim=True)
+    e = (p-top).exp()
+    total = e.sum(1, keepdim=True)
+    loss = (total.log()+top-p.gather(1, y[:,None]))[:,0]
+    z[:,:vocab_size] = e/total - (torch.arange(vocab_size, device=z.device)==y[:,None]).float()
+    z[:,vocab_size:] = 0
+    return loss
+
 class FastStep:
     "Loss and gradients of a GPT, by the fastest road this machine has; `notes` says which"
     def __init__(self,
@@ -204,7 +215,9 @@ class FastStep:
         if use_kernels and self.device.type=='cpu' and self.dtype!=torch.float16:
             self.kernels,note = kernels(dtype=self.dtype)
             self.notes.append(note)
+        self.turn = self.kernels.turn if self.kernels else softmax_less_truth_
         if compile: self.body = torch.compile(fast_body)
+        if compile and not self.kernels: self.turn = self._compiled_turn(torch.compile(_turn_at_once, dynamic=False))
         self.compiled,self.head = compile,head
 
     def autocast(self): # A context manager
@@ -225,9 +238,21 @@ def hidden(self:FastStep,
     try: return self.body(self.model, x)
     except Exception as e:
         if is_out_of_memory(e): raise
-        self.body,self.compiled = fast_body,False
+        self.body,self.turn,self.compiled = fast_body,softmax_less_truth_,False
         self.notes.append(f'torch.compile does not work here ({type(e).__name__}); going on without it')
         return self.hidden(x)
+
+@patch
+def _compiled_turn(self:FastStep, compiled):
+    "The loss's own passes, compiled; if that fails, one line in `notes` and the ordinary ones"
+    def turn(z, y, vocab_size):
+        try: return compiled(z, y, vocab_size)
+        except Exception as e:
+            if is_out_of_memory(e): raise
+            self.turn = softmax_less_truth_
+            self.notes.append(f'torch.compile does not work for the loss ({type(e).__name__}); going on without it')
+            return softmax_less_truth_(z, y, vocab_size)
+    return turn
 
 @patch
 def loss(self:FastStep,
@@ -244,8 +269,7 @@ def loss(self:FastStep,
     with self.autocast():
         h = self.hidden(F.embedding(x, W) if stash is None else TiedEmbedding.apply(W, x, stash))
         if self.head: return self.head(h, m.lm_head.weight, y)
-    turn = self.kernels.turn if self.kernels else softmax_less_truth_
-    return fused_cross_entropy(h, m.lm_head.weight, y, self.dtype, low=low, turn=turn, stash=stash)
+    return fused_cross_entropy(h, m.lm_head.weight, y, self.dtype, low=low, turn=self.turn, stash=stash)
 
 # %% ../nbs/04c_faststep.ipynb #d6710a0e
 @patch
