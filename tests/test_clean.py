@@ -8,7 +8,7 @@ from lightbrain.clean import (NgramIndex, find_duplicates, ngram_hashes, normali
     similarity, text_hashes, word_hashes)
 from lightbrain.corpus import render_record, synthetic_records
 from lightbrain.data import prepare
-from lightbrain.sources import load_documents
+from lightbrain.sources import Document, load_documents
 
 surrogates_too = st.text(alphabet=st.characters(exclude_categories=()))
 real = pytest.mark.skipif(not SHARED.exists(), reason='the real development data is on the maintainers\' machines only')
@@ -192,6 +192,15 @@ def test_all_500_numbers_are_found(shape, tmp_path):
 @pytest.mark.parametrize('shape', INNOCENT)
 def test_an_official_number_that_is_no_pmid(shape, tmp_path):
     assert kept_of(map(INNOCENT[shape], sorted(pubmedqa_test_pmids())), tmp_path/'a')==(500, 0)
+
+ANY = st.recursive(st.none() | st.booleans() | st.integers() | st.floats() | st.text() | st.binary(max_size=9) | st.sampled_from(['PMID: 7', '{"pmid": 7}', '{"a']),
+    lambda o: st.lists(o, max_size=3) | st.tuples(o, o) | st.dictionaries(st.text(max_size=5) | st.sampled_from(['pmid','id','refs','text']), o, max_size=3), max_leaves=9)
+
+@settings(max_examples=500, deadline=None)
+@given(ANY, st.dictionaries(st.text(max_size=5), ANY), surrogates_too)
+def test_numbers_of_any_document(id, meta, text):
+    numbers = clean.pubmed_numbers(Document(id, text, text, meta=meta))
+    assert all(type(n) is int and 0<n<10**8 for n in numbers) and len(set(numbers))==len(numbers)
 
 def test_a_question_record_shows_both_numbers(tmp_path):
     p = min(pubmedqa_test_pmids())
