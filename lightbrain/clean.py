@@ -6,17 +6,15 @@ Docs: https://lightbrain-dev.github.io/lightbrain/clean.html.md"""
 
 # %% auto #0
 __all__ = ['CONTROLS', 'SLOTS', 'SHINGLE', 'MIN_WORDS', 'PUBMEDQA_TEST_SHA256', 'normalize', 'text_hashes', 'word_hashes',
-           'ngram_hashes', 'signatures', 'similarity', 'find_duplicates', 'pubmedqa_test_pmids', 'pmid_of',
-           'NgramIndex']
+           'ngram_hashes', 'signatures', 'similarity', 'find_duplicates', 'pubmedqa_test_pmids', 'pubmed_numbers',
+           'pmid_of', 'NgramIndex']
 
 # %% ../nbs/01b_clean.ipynb #c264fcbd
-import hashlib, re, unicodedata
-from functools import cache
+import hashlib, json, re, unicodedata
+from functools import cache, lru_cache
 from importlib.resources import files
-from numbers import Integral
 import numpy as np
 from fastcore.basics import patch
-from .corpus import FIRST_PUBID
 from .tokenizer import repair, verified
 
 # %% ../nbs/01b_clean.ipynb #91566255
@@ -219,33 +217,70 @@ def pubmedqa_test_pmids()->frozenset: # 500 integers
     return pmids
 
 # %% ../nbs/01b_clean.ipynb #cc2d682b
-_FIELDS = {'pmid','pubid','pubmedid'}
-_NUMBER = re.compile(r'(?<![0-9A-Za-z])\d{7,8}(?!\d)', re.A)          # as long as the official numbers are
-_IN_ID = re.compile(r'(?:pmid|pubmed)\W*(\d{1,8})(?!\d)|.*pubmed\.ncbi\.nlm\.nih\.gov/(\d{1,8})(?!\d)', re.I|re.A)
+_NUMBER = re.compile('.*(?:pmid|pubid|pubmed(?:id|number|no)?)(?:s|list)?')
+_ID = re.compile('(?!.*(?:patient|subject|person|author|user|hadm|stay|visit|encounter))'
+    '.*(?:id|identifier|accession|url|uri|link|href|file|filename|path|key)s?')
+_OTHERS = re.compile('references?|citing|cited|bibliography|bibentries|related|similar')
 
-def _pmid(value):
-    "A PubMed number from a field or an id that holds nothing else; None for others, and for lesson 00a's"
-    if isinstance(value, str):
-        m = re.fullmatch(r'\s*(?:pmid\W*)?(\d{1,8})(?:\.0)?\s*', value, re.I|re.A)
-        value = int(m[1]) if m else 0
-    if isinstance(value, float) and value.is_integer(): value = int(value)
-    return int(value) if isinstance(value, Integral) and 0<value<FIRST_PUBID else None
+@lru_cache(2**12)
+def _holds(field):
+    "What a field holds, by its name: a 'number', an 'id', the numbers of 'others', its 'parent' content, or '' for text"
+    name = re.sub('[^a-z]', '', str(field).lower())
+    if name in ('','text','value','content'): return 'parent'
+    if _OTHERS.match(name): return 'others'
+    return 'number' if _NUMBER.fullmatch(name) else 'id' if _ID.fullmatch(name) else ''
 
-def _official(text):
-    "An official test number that stands anywhere in a text, or None"
-    return next((n for n in map(int, _NUMBER.findall(str(text))) if n in pubmedqa_test_pmids()), None)
+def _leaves(meta):
+    "(what it holds, value) for everything in nested dictionaries and lists, front to back"
+    todo = [('', meta)]
+    while todo:
+        holds,v = todo.pop()
+        if isinstance(v, str) and v[:1]=='{':
+            try: v = json.loads(v)                                     # a table's cell that holds an object
+            except (ValueError, RecursionError): pass
+        if isinstance(v, dict):
+            inner = [(_holds(k), o) for k,o in v.items()]
+            todo += [(holds if h=='parent' else h, o) for h,o in inner[::-1] if h!='others']
+        elif isinstance(v, tuple) and len(v)==2 and isinstance(v[0], str): todo.append((holds, dict([v])))    # a parquet map
+        elif isinstance(v, (list,tuple)): todo += [(holds, o) for o in v[::-1]]
+        elif hasattr(v, 'tolist'): todo.append((holds, v.tolist()))    # numpy, as some parquet readers give it
+        else: yield holds,v
+
+# %% ../nbs/01b_clean.ipynb #dda85430
+_PMID = r'0*([1-9]\d{0,7})(?![0-9a-z])'
+_ALONE = re.compile(rf'(?<![0-9a-z.]){_PMID}(?!-[A-Z]{{2}}-\d)', re.I|re.A)     # not MIMIC-IV's patient in '10000032-DS-21'
+_SAID = re.compile(rf'(?:pmid|pubid|pubmed(?:[ _-]?id)?|pubmed\.ncbi\.nlm\.nih\.gov)[^0-9a-z]{{0,6}}{_PMID}', re.I|re.A)
+_LINE = re.compile(r'^PMID[ :#-]{1,4}0*([1-9]\d{0,7})[ \t]*(?:\[.*\])?[ \t.;]*\r?$', re.M|re.A)
+_LAST = re.compile(rf'\b(?:PMID|PubMed ID|pubmed\.ncbi\.nlm\.nih\.gov)\W{{0,4}}{_PMID}(?:\s*\[[^\]]*\])?'
+    r'(?:\W*(?:PMCID|DOI)\W{1,2}\S+)*\W*\Z', re.I|re.A)
+
+def _signed(text):
+    "The numbers that a text gives itself"
+    if not isinstance(text, str): return []
+    if text[:1]=='{': return _SAID.findall(text)                       # an object in some other notation
+    end = text[-300:].lower()
+    last = _LAST.findall(end) if 'pmid' in end or 'pubmed' in end else []
+    return (_LINE.findall(text) if 'PMID' in text else [])+last
+
+def pubmed_numbers(
+    document, # A `Document`: anything with `id`, `text`, `source` and `meta`
+)->list: # Different whole numbers, those of fields first
+    "Every PubMed number that a document gives as its own, in its fields at any depth, its id, source or text"
+    found,official = [],pubmedqa_test_pmids()
+    for holds,v in [*_leaves(document.meta), ('id', document.id), ('', document.source), ('', document.text)]:
+        if holds=='': found += _signed(v)
+        elif v is not None:
+            alone = map(int, _ALONE.findall(str(v)))
+            found += _SAID.findall(str(v))
+            found += alone if holds=='number' else official.intersection(alone)
+    return list(dict.fromkeys(map(int, found)))
 
 def pmid_of(
-    document, # A `Document`: anything with `id` and `meta`
+    document, # A `Document`, as for `pubmed_numbers`
 )->int|None: # Its PubMed number; None when it has none, and for synthetic records
-    "Find a document's PubMed number, whatever source it comes from; an official test number in whatever disguise"
-    record,id = document.meta.get('record'),str(document.id)
-    fields = [(re.sub('[^a-z]', '', str(k).lower()),v) for o in (record if isinstance(record, dict) else {}, document.meta) for k,v in o.items()]
-    for k,v in fields:
-        if k in _FIELDS and (n := _pmid(v)): return n
-    if m := _IN_ID.match(id): return int(m[1] or m[2]) or None
-    hidden = [v for k,v in fields if re.search('pmid|pubmed|pubid|url|link', k)]
-    return next(filter(None, map(_official, [id, *hidden])), None)
+    "A document's PubMed number: an official test number if it has one among others, else the first"
+    numbers = pubmed_numbers(document)
+    return next((n for n in numbers if n in pubmedqa_test_pmids()), numbers[0] if numbers else None)
 
 # %% ../nbs/01b_clean.ipynb #bf4d623f
 def _passages(record):

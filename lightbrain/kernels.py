@@ -16,7 +16,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 from torch.autograd.function import once_differentiable
-from .core import atomic_write
+from .core import atomic_write, file_sha256
 
 # %% ../nbs/04bk_kernels.ipynb #7eac552c
 def softmax_less_truth_(
@@ -190,8 +190,29 @@ def processor()->str: # A text that differs between processors with different in
     skills = sorted({o for o in lines if o.startswith(('flags','Features'))})
     return '\n'.join([platform.machine(), platform.processor(), *skills])
 
+def _writers(path):
+    "Who can write it: 'we', 'others' as well, or it belongs to 'somebody else'; Windows keeps a user's folders private"
+    if os.name=='nt': return 'we'
+    s = path.stat()
+    return 'somebody else' if s.st_uid!=os.geteuid() else 'others' if s.st_mode&0o022 else 'we'
+
+def _private(folder):
+    "A folder for code that will be run: made where it is missing, ours, written by nobody else"
+    try: folder = Path(folder or Path.home()/'.cache'/'lightbrain')
+    except RuntimeError: raise OSError('there is no home folder to keep them in') from None
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    if _writers(folder)=='somebody else': raise OSError(f"the folder '{folder}' belongs to somebody else")
+    if _writers(folder)=='others': folder.chmod(0o700)
+    return folder
+
+def _intact(lib):
+    "Does a library hold the bytes that we compiled? False on any doubt"
+    seal = lib.with_suffix('.sha256')
+    try: return _writers(lib)==_writers(seal)=='we' and seal.read_bytes()==file_sha256(lib).encode()
+    except OSError: return False
+
 def build_kernels(
-    folder=None, # Where compiled kernels are kept; `~/.cache/lightbrain` if not given
+    folder=None, # Where compiled kernels are kept, a private folder; `~/.cache/lightbrain` if not given
     dtype:torch.dtype=torch.bfloat16, # Of the products: bfloat16 or float32
 )->Path: # The shared library
     "Compile `KERNELS` for this processor, or find them compiled; `OSError` says what is missing"
@@ -199,15 +220,18 @@ def build_kernels(
     if not cc: raise OSError('no C compiler')
     flags = FLAGS + ['-DSINGLE']*(dtype==torch.float32)
     key = hashlib.sha256('\n'.join([KERNELS, cc, *flags, processor()]).encode()).hexdigest()[:16]
-    lib = Path(folder or Path.home()/'.cache'/'lightbrain')/f'kernels-{key}.so'
-    if lib.exists(): return lib
+    lib = _private(folder)/f'kernels-{key}.so'
+    if _intact(lib): return lib
     with tempfile.TemporaryDirectory() as tmp:
         c,o,so = (Path(tmp)/f'kernels.{e}' for e in ('c','o','so'))
         c.write_text(KERNELS)
         for cmd in ([cc, *flags, '-c', c, '-o', o], [cc, '-shared', '-fopenmp', o, '-o', so, '-lm']):
             p = subprocess.run(cmd, capture_output=True, text=True, stdin=subprocess.DEVNULL)
             if p.returncode: raise OSError(f"{cc}: {(p.stderr.strip() or 'failed').splitlines()[0]:.80}")
-        atomic_write(lib, so.read_bytes())
+        seal = hashlib.sha256(so.read_bytes()).hexdigest()
+        for path,data in ((lib, so.read_bytes()), (lib.with_suffix('.sha256'), seal)):
+            atomic_write(path, data)
+            path.chmod(0o600)                                 # whatever the umask allows to others
     return lib
 
 # %% ../nbs/04bk_kernels.ipynb #e9a1bbd8

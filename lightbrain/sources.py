@@ -170,13 +170,15 @@ def json_line_document(
     name,id,group = getattr(path, 'name', path),o.get(id_column),_group_of(o, group_column)
     if isinstance(id, (list,dict)):
         raise ValueError(f"its '{id_column}' is a {type(id).__name__}, but must be a text or a number")
+    pmid = next(filter(None, (pubmed_id(o.get(k)) for k in PMID_COLUMNS)), None)
     if _is_record(o, text_column):
-        number = o.get('pubid') or pubmed_id(id)
+        number = o.get('pubid') or pmid or pubmed_id(id)
         d = record_document(pubmedqa_record({**o, 'pubid': number}))
         return replace(d, group=group) if number else nameless(replace(d, group=group), f'{name}:{n}')
     if not isinstance(o.get(text_column), str): return f"no '{text_column}' field"
     rest = {k:v for k,v in o.items() if k not in (id_column,text_column,'source','license','pmid','record')}
-    pmid = next(filter(None, (pubmed_id(o.get(k)) for k in PMID_COLUMNS)), None)
+    for k in ('pmid','record'):                          # names that mean one thing in `meta`: what is left goes beside them
+        if o.get(k) and pubmed_id(o[k]) is None: rest[f'{k}_'] = o[k]
     if pmid is None and str(id).lower().startswith('pmid:'): pmid = pubmed_id(id)
     d = Document(repair(str(id)), o[text_column], str(o.get('source') or name), str(o.get('license') or 'unknown'),
         rest | ({'pmid':pmid} if pmid else {}), group)

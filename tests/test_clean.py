@@ -7,6 +7,8 @@ from lightbrain import clean
 from lightbrain.clean import (NgramIndex, find_duplicates, ngram_hashes, normalize, pubmedqa_test_pmids, signatures,
     similarity, text_hashes, word_hashes)
 from lightbrain.corpus import render_record, synthetic_records
+from lightbrain.data import prepare
+from lightbrain.sources import Document, load_documents
 
 surrogates_too = st.text(alphabet=st.characters(exclude_categories=()))
 real = pytest.mark.skipif(not SHARED.exists(), reason='the real development data is on the maintainers\' machines only')
@@ -157,6 +159,55 @@ def test_damaged_list(damage, tmp_path, monkeypatch):
     with pytest.raises(ValueError, match='damaged'): fresh()
     path.unlink()
     with pytest.raises(ValueError, match='damaged'): fresh()
+
+EXPORT = '1. J Invented Med. {n}.\n\nFever fell.\n\nDOI: 10.1000/x.{n}\nPMCID: PMC2000000\nPMID: {pmid} [Indexed for MEDLINE]'
+SHAPES = dict(
+    pile=lambda p: dict(meta=dict(pmid=p)), metadata=lambda p: dict(metadata=dict(source='PubMed', pmid=str(p))),
+    deep=lambda p: dict(a=[dict(b=dict(ids=[dict(PMID={'#text':str(p)})]))]), medrag=lambda p: dict(id=f'pubmed26n0001:{p}'),
+    doc_id=lambda p: dict(doc_id=p), article_id=lambda p: dict(article_id=f'pubmed26n0001:{p}'), beir=lambda p: dict(_id=str(p)),
+    both=lambda p: dict(pubid=1, pmid=p), both_too=lambda p: dict(pmid=1, pubid=p), repr=lambda p: dict(meta=str(dict(pmid=p))),
+    several=lambda p: dict(pmid=f'1; {p}'), esummary=lambda p: dict(articleids=[dict(idtype='pubmed', value=str(p))]),
+    export=lambda p: dict(text=EXPORT.format(n=p%9973, pmid=p)), ends=lambda p: dict(text=f'Fever fell in ward {p%9973}. PMID: {p}'),
+    interest=lambda p: dict(text=EXPORT.format(n=p%9973, pmid=p)+'\n\nConflict of interest statement: None declared.'))
+INNOCENT = dict(
+    year=lambda p: dict(year=p), count=lambda p: dict(meta=dict(count=p, pmid_count=p)), patient=lambda p: dict(patient_id=p),
+    note=lambda p: dict(id=f'{p}-DS-21'), cites=lambda p: dict(references=[dict(pmid=p)], pmid=1),
+    prose=lambda p: dict(text=f'In ward {p%9973} PMID: {p} was cited, and fever fell.'), pmc=lambda p: dict(id=f'PMC{p}'))
+
+def kept_of(rows, folder):
+    "How many of the rows get on a tape when official test records are excluded, and how many are reported"
+    folder.mkdir()
+    rows = [dict(text=f'Fever fell by {i} degrees in ward {i*7919}.') | o for i,o in enumerate(rows)]
+    (folder/'x.jsonl').write_text('\n'.join(map(json.dumps, rows)), encoding='utf-8')
+    m = prepare(folder/'x.jsonl', folder/'out', test_records='exclude', near_duplicates='keep', workers=1)
+    return m['kept'],m['leak']['official_test_records']
+
+@pytest.mark.parametrize('shape', SHAPES)
+def test_all_500_numbers_are_found(shape, tmp_path):
+    "In every shape that the world gives them; the neighbours' numbers in the same shape are nobody's exam"
+    official = sorted(pubmedqa_test_pmids())
+    twins = [p+1 for p in official if p+1 not in pubmedqa_test_pmids()]
+    assert kept_of(map(SHAPES[shape], official+twins), tmp_path/'a')==(len(twins), 500)
+
+@pytest.mark.parametrize('shape', INNOCENT)
+def test_an_official_number_that_is_no_pmid(shape, tmp_path):
+    assert kept_of(map(INNOCENT[shape], sorted(pubmedqa_test_pmids())), tmp_path/'a')==(500, 0)
+
+ANY = st.recursive(st.none() | st.booleans() | st.integers() | st.floats() | st.text() | st.binary(max_size=9) | st.sampled_from(['PMID: 7', '{"pmid": 7}', '{"a']),
+    lambda o: st.lists(o, max_size=3) | st.tuples(o, o) | st.dictionaries(st.text(max_size=5) | st.sampled_from(['pmid','id','refs','text']), o, max_size=3), max_leaves=9)
+
+@settings(max_examples=500, deadline=None)
+@given(ANY, st.dictionaries(st.text(max_size=5), ANY), surrogates_too)
+def test_numbers_of_any_document(id, meta, text):
+    numbers = clean.pubmed_numbers(Document(id, text, text, meta=meta))
+    assert all(type(n) is int and 0<n<10**8 for n in numbers) and len(set(numbers))==len(numbers)
+
+def test_a_question_record_shows_both_numbers(tmp_path):
+    p = min(pubmedqa_test_pmids())
+    record = lambda **o: dict(question=f'Does it help {o}?', context=dict(contexts=[f'Forty adults {o}.']), **o)
+    rows = [record(pubid=1, pmid=p), record(pubid=2, meta=dict(pmid=p)), record(pmid=p), record(pubid=p+1)]
+    (tmp_path/'x.jsonl').write_text('\n'.join(map(json.dumps, rows)), encoding='utf-8')
+    assert [clean.pmid_of(d) for d in load_documents(tmp_path/'x.jsonl')]==[p, p, p, p+1]
 
 @real
 def test_the_official_list():

@@ -8,7 +8,7 @@ from conftest import ROOT
 from lightbrain import attention, faststep, kernels as kernels_module, optim as optim_module
 from lightbrain.attention import causal_mask
 from lightbrain.checkpoint import load_checkpoint, save_checkpoint
-from lightbrain.core import pick_dtype
+from lightbrain.core import file_sha256, pick_dtype
 from lightbrain.faststep import FastStep
 from lightbrain.kernels import kernels
 from lightbrain.model import GPT, GPTConfig, count_params, cross_entropy
@@ -444,10 +444,90 @@ def test_kernels_built_by_two_at_once_and_then_cached(tmp_path):
     run = lambda **env: subprocess.Popen([sys.executable, '-c', BUILD, str(tmp_path)], stdout=subprocess.PIPE, text=True, env=os.environ|env)
     both = [run(), run()]
     assert [p.communicate()[0].split()[0] for p in both]==['True','True']
-    assert len(list(tmp_path.glob('kernels-*.so')))==1 and not list(tmp_path.glob('.*'))
-    built = next(tmp_path.iterdir()).stat().st_mtime_ns
+    lib, = tmp_path.glob('kernels-*.so')
+    assert {o.name for o in tmp_path.iterdir()}=={lib.name, lib.with_suffix('.sha256').name}
+    built = lib.stat().st_mtime_ns
     assert run().communicate()[0].startswith('True')
-    assert next(tmp_path.iterdir()).stat().st_mtime_ns==built
+    assert lib.stat().st_mtime_ns==built
+
+EVIL = '''#include <stdio.h>
+#include <stdlib.h>
+__attribute__((constructor)) static void evil(void) { fclose(fopen(getenv("MARK"), "w")); }
+'''
+POSIX = pytest.mark.skipif(os.name=='nt', reason='the modes of POSIX')
+
+@pytest.fixture
+def home(tmp_path, monkeypatch):
+    "A home that everybody may write into, and in it a cache with one library, which leaves a mark when it is loaded, in the place of ours"
+    name = kernels_module.build_kernels(tmp_path/'good').name
+    cache = tmp_path/'home'/'.cache'/'lightbrain'
+    cache.mkdir(parents=True)
+    (tmp_path/'evil.c').write_text(EVIL)
+    cc = os.environ.get('CC') or next(filter(shutil.which, ('cc','gcc','clang')))
+    subprocess.run([cc, '-shared', '-fPIC', tmp_path/'evil.c', '-o', cache/name], check=True)
+    for o in (tmp_path/'home', tmp_path/'home'/'.cache', cache): o.chmod(0o777)
+    monkeypatch.setenv('HOME', str(tmp_path/'home'))
+    monkeypatch.setenv('MARK', str(tmp_path/'mark'))
+    return cache/name
+
+def start():
+    "Exit code and words of a process that wants the kernels"
+    p = subprocess.run([sys.executable, '-c', 'from lightbrain.kernels import kernels; k,line = kernels(); print(bool(k), line)'],
+        capture_output=True, text=True)
+    return p.returncode,(p.stdout+p.stderr).strip()
+
+def seal(lib):
+    "What anybody who can write there would put beside a library"
+    lib.with_suffix('.sha256').write_text(file_sha256(lib))
+    for o in (lib, lib.with_suffix('.sha256')): o.chmod(0o644)
+
+PLANTS = dict(nothing_beside_it=lambda lib: None, wrong_sha=lambda lib: (seal(lib), lib.with_suffix('.sha256').write_text('0'*64)),
+    writable=lambda lib: (seal(lib), lib.chmod(0o666)), writable_sha=lambda lib: (seal(lib), lib.with_suffix('.sha256').chmod(0o646)),
+    foreign=lambda lib: (seal(lib), os.chown(lib, 65534, -1)), foreign_sha=lambda lib: (seal(lib), os.chown(lib.with_suffix('.sha256'), 65534, -1)),
+    foreign_folder=lambda lib: (seal(lib), os.chown(lib.parent, 65534, -1)))
+
+@POSIX
+@pytest.mark.skipif(not kernels()[0], reason='no C compiler here')
+@pytest.mark.parametrize('plant', PLANTS)
+def test_a_planted_kernel_is_not_run(plant, home, tmp_path):
+    if 'foreign' in plant and os.geteuid(): pytest.skip('only root can give a file away')
+    PLANTS[plant](home)
+    rc,said = start()
+    assert rc==0 and not (tmp_path/'mark').exists(), said
+    if plant=='foreign_folder': assert said.startswith('False') and 'belongs to somebody else' in said and '\n' not in said
+    else:
+        assert said=='True compiled kernels: in use' and home.read_bytes()==(tmp_path/'good'/home.name).read_bytes()
+        assert [o.stat().st_mode&0o777 for o in (home.parent, home, home.with_suffix('.sha256'))]==[0o700, 0o600, 0o600]
+
+@POSIX
+@pytest.mark.skipif(not kernels()[0], reason='no C compiler here')
+def test_the_planted_kernel_would_run(home, tmp_path):
+    "Negative control: one that we vouch for is loaded and leaves its mark; so the tests above could fail"
+    seal(home)
+    home.parent.chmod(0o700)
+    assert start()[0]!=0 and (tmp_path/'mark').exists()
+
+@POSIX
+@pytest.mark.skipif(not kernels()[0], reason='no C compiler here')
+@pytest.mark.parametrize('size', [0, 100, 5000, -1])
+def test_a_truncated_kernel_is_made_anew(size, home, tmp_path):
+    "Loading such a file ends a process with a bus error before it can say a word"
+    good = (tmp_path/'good'/home.name).read_bytes()
+    home.write_bytes(good)
+    seal(home)
+    home.write_bytes(good[:size])
+    assert start()==(0, 'True compiled kernels: in use') and home.read_bytes()==good
+
+@POSIX
+def test_a_folder_that_we_may_not_use(tmp_path, monkeypatch):
+    "No home, a file in the way: PyTorch's path and one line"
+    def homeless(): raise RuntimeError('Could not determine home directory.')
+    monkeypatch.setattr(kernels_module.Path, 'home', homeless)
+    (tmp_path/'file').write_text('')
+    for folder in (None, tmp_path/'file', tmp_path/'file'/'below'):
+        k,line = kernels.__wrapped__(folder)
+        assert k is None and '; PyTorch does the same' in line and '\n' not in line
+    if kernels()[0]: assert 'no home folder' in kernels.__wrapped__()[1]
 
 C_FAULTS = dict(head=('e[y[i]]*r - 1','e[y[i]]*r'), gelu=('.5f*a*(1 + t)','.5f*a*(2 + t)'), gelu_back=('1 + .134145f*a*a','1'),
     drop_add=('x[i] + up(y[i])','x[i] - up(y[i])'), drop_back=('down(g[i]*','down(2*g[i]*'), attend=('(up(p[j]) - m)*scale','(up(p[j]) - m)'),

@@ -1,0 +1,219 @@
+"Faults that once survived every test: each property is tested, then tested with the fault planted, where it must fail"
+import contextlib, inspect, io, json, math
+import pytest, torch
+from torch import nn
+from lightbrain import cli, evaluate, kernels, optim, sample, train
+from lightbrain.budget import probe
+from lightbrain.checkpoint import rng_state
+from lightbrain.config import TrainConfig
+from lightbrain.corpus import render_record, synthetic_records
+from lightbrain.data import TokenDataset, prepare
+from lightbrain.model import GPT, GPTConfig
+from lightbrain.tokenizer import gpt2_tokenizer
+from lightbrain.watch import validation_loss
+
+SIZE = dict(n_layer=1, n_head=2, n_embd=16, block_size=16, dropout=0.5)
+CONFIG = TrainConfig.from_dict(SIZE | dict(preset='nano', batch_size=2, max_steps=2, warmup_steps=1, eval_tokens=64, head_samples=64,
+    device='cpu', dtype='float32'))
+PROMPT = 'Fever fell'
+
+class Place:
+    "A model in training mode, its folder, a prepared set, and room for runs"
+    def __init__(self, folder):
+        torch.manual_seed(0)
+        self.folder,self.data,self.saved,self.runs = folder,folder/'data',folder/'model',0
+        self.model = GPT(GPTConfig(**SIZE))
+        with torch.no_grad():
+            for p in self.model.parameters(): p.mul_(8)              # opinions, so that the likeliest token is no accident of rounding
+        self.model.save_pretrained(self.saved)
+        prepare('synthetic:60', self.data, workers=1)
+        self.kernels = kernels.kernels(dtype=torch.float32)[0]
+    def run(self):
+        self.runs += 1
+        return self.folder/f'run{self.runs}'
+
+@pytest.fixture(scope='module')
+def place(tmp_path_factory): return Place(tmp_path_factory.mktemp('small'))
+
+def rewritten(f, old, new):
+    "`f` with a fault written into it"
+    source,scope = inspect.getsource(f),dict(f.__globals__)
+    assert source.count(old)==1, f"`{old}` is gone from {f.__name__}: plant the fault elsewhere"
+    exec(source.replace(old, new), scope)
+    return scope[f.__name__]
+
+def rewrite(module, name, old, new): return lambda m: m.setattr(module, name, rewritten(getattr(module, name), old, new))
+
+# The answers stand at the end of a prompt
+
+def a_long_prompt_keeps_its_end(place):
+    seen,enc,records = [],gpt2_tokenizer(),synthetic_records(3)
+    class Reader(nn.Module):
+        "Remembers what it was asked to read"
+        def __init__(self):
+            super().__init__()
+            self.config,self.lm_head = GPTConfig(**SIZE),nn.Linear(16, 50257, bias=False)
+        def hidden(self, x):
+            seen.extend(x.tolist())
+            return torch.ones(*x.shape, 16)
+    r = evaluate.pubmedqa(Reader(), records, enc, batch_size=1)
+    want = [enc.encode_ordinary(render_record(o, answer=False)) for o in records]
+    assert r.truncated==3 and sorted(seen)==sorted(o[-16:] for o in want)
+
+# A tall matrix takes longer steps
+
+def muon_steps_fit_the_shape(place):
+    def step(g):
+        p = nn.Parameter(torch.zeros_like(g))
+        p.grad = g.clone()
+        optim.Muon([dict(params=[p], muon=True)], lr=1., weight_decay=0., dtype=torch.float32).step()
+        return p.detach()
+    for m,n in ((64, 16), (48, 3), (16, 16)):
+        g = torch.randn(m, n, generator=torch.Generator().manual_seed(m))
+        assert torch.allclose(step(g), (m/n)**0.5*step(g.T).T, atol=1e-4)
+    strength = torch.linalg.svdvals(step(g))
+    assert 0.6<strength.min() and strength.max()<1.3, 'a square matrix moves by about 1 in every direction'
+
+# Programs older than `n_positions` read `n_ctx`
+
+def config_json_names_the_context_twice(place):
+    d = json.loads((place.saved/'config.json').read_text())
+    GPT.from_pretrained(place.saved).save_pretrained(out := place.run())
+    again = json.loads((out/'config.json').read_text())
+    for o in (d, again): assert o.get('n_ctx')==o.get('n_positions')==16
+
+def without_n_ctx(m):
+    whole = GPT.hf_config
+    m.setattr(GPT, 'hf_config', lambda self: {k:v for k,v in whole(self).items() if k!='n_ctx'})
+
+# Every switch of `lightbrain-generate` reaches the dice
+
+def said(place, **how):
+    "What `lightbrain-generate` writes"
+    with contextlib.redirect_stdout(io.StringIO()):
+        text, = cli.generate(model=place.saved, input=PROMPT, max_new_tokens=8, device='cpu', **dict(temperature=30., top_p=1.) | how)
+    return text
+
+def greedy(place):
+    enc,m = gpt2_tokenizer(),GPT.from_pretrained(place.saved).eval()
+    ids = torch.tensor([enc.encode_ordinary(PROMPT)])
+    for _ in range(8): ids = torch.cat([ids, m(ids)[0][:,-1:].argmax(-1)], 1)
+    return enc.decode(ids[0].tolist())
+
+def narrow(**how):
+    "With this setting nothing but the likeliest token is left; without it, chance decides"
+    def check(place):
+        best = greedy(place)
+        assert said(place)!=best and said(place, seed=7)!=best, 'this model would be greedy anyway'
+        assert said(place, **how)==best
+    return check
+
+def the_seed_decides(place):
+    assert said(place, seed=1)==said(place, seed=1)!=said(place, seed=2)
+
+def deaf_to(name, default):
+    "`stream` no longer hears one of its settings"
+    def plant(m):
+        real = sample.stream
+        m.setattr(sample, 'stream', lambda *a, **how: real(*a, **how | {name: default}))
+    return plant
+
+# Bits per byte: the bits of these tokens, over the bytes of these tokens
+
+def bits_are_of_the_same_tokens_as_bytes(place):
+    enc,m = gpt2_tokenizer(),place.model
+    tokens = TokenDataset(place.data, 'validation').tokens
+    size = lambda i: 0 if i==enc.eot_token else len(enc.decode_single_token_bytes(int(i)))
+    n = next(i for i in range(100, 200) if size(tokens[i])!=size(tokens[0]))      # else one end stands for the other
+    r,ids = cli.evaluation(m, place.data, n),torch.tensor(tokens[:n+1].astype('int64'))
+    with evaluate.eval_mode(m):
+        nats = sum(m(ids[None,i:min(i+16, n)], ids[None,i+1:min(i+16, n)+1])[1].item()*(min(i+16, n)-i) for i in range(0, n, 16))
+    assert r['tokens']==n and abs(r['loss']-nats/n)<1e-4*r['loss']
+    assert abs(r['bits_per_byte']-nats/math.log(2)/sum(map(size, tokens[1:n+1])))<1e-4*r['bits_per_byte']
+
+def shifted_bytes(cut):
+    def plant(m):
+        real = evaluate.bytes_per_token
+        m.setattr(evaluate, 'bytes_per_token', lambda tokens, enc: real(tokens[cut], enc))
+    return plant
+
+def one_token_less(m):
+    real = evaluate.windows
+    m.setattr(evaluate, 'windows', lambda n, *a: real(n-1, *a))
+
+# The caller's dice
+
+def state(): s = rng_state(); return s['python'],s['numpy'][1].tolist(),s['numpy'][2:],s['torch'].tolist()
+
+def calm(f):
+    "Neither Python's nor NumPy's nor torch's dice have moved after `f(place)`"
+    def check(place):
+        place.model.train()
+        torch.manual_seed(5)
+        before = state()
+        with contextlib.redirect_stdout(io.StringIO()): f(place)
+        assert state()==before, 'the random state of the caller has changed'
+    return check
+
+def own(): return torch.Generator().manual_seed(0)
+
+QUIET = {
+    'Trainer': lambda o: train.Trainer(CONFIG, o.data, o.run()),
+    'fit': lambda o: train.Trainer(CONFIG, o.data, o.run()).fit(),
+    'probe': lambda o: probe(o.model.config, 1, 0.001, device='cpu'),
+    'from_pretrained': lambda o: GPT.from_pretrained(o.saved),
+    'perplexity': lambda o: evaluate.perplexity(o.model, list(range(99))),
+    'pubmedqa': lambda o: evaluate.pubmedqa(o.model, synthetic_records(2), gpt2_tokenizer()),
+    'validation_loss': lambda o: validation_loss(o.model, TokenDataset(o.data, 'validation').tokens, 64),
+    'evaluation': lambda o: cli.evaluation(o.model, o.data, 64),
+    'generate': lambda o: sample.generate(o.model, [1, 2], 4, generator=own()),
+    'stream': lambda o: list(sample.stream(o.model, gpt2_tokenizer(), PROMPT, 4, generator=own())),
+    'lightbrain-generate': said,
+    'show_samples': lambda o: cli.show_samples(o.model, o.data, 1),
+    'kernels_agree': lambda o: kernels.kernels_agree(o.kernels or pytest.skip('no C compiler here')),
+    'batch': lambda o: TokenDataset(o.data, 'train').batch(0, 2, 16, seed=1)}
+
+def no_fork(m): m.setattr(torch.random, 'fork_rng', lambda *a, **k: contextlib.nullcontext())
+def nothing_put_back(m): m.setattr(train, 'set_rng_state', lambda s: None)
+def still_dropping(m): m.setattr(GPT, 'eval', lambda self: self)
+def no_generator(m):
+    real = sample.sample_logits
+    m.setattr(sample, 'sample_logits', lambda *a, generator=None, **k: real(*a, **k))
+def built_by_chance(m):
+    real = GPT.from_pretrained
+    m.setattr(GPT, 'from_pretrained', lambda *a, **k: (GPT(GPTConfig(**SIZE)), real(*a, **k))[1])
+def by_chance(m): m.setattr(TokenDataset, '_starts', lambda self, *a: torch.randint(9, (2,)).numpy())
+def random_rows(m):
+    real = kernels.softmax_less_truth_
+    m.setattr(kernels, 'softmax_less_truth_', lambda *a: (torch.randn(2), real(*a))[1])
+
+NOISE = {'Trainer':no_fork, 'fit':nothing_put_back, 'probe':no_fork, 'from_pretrained':built_by_chance, 'perplexity':still_dropping,
+    'pubmedqa':still_dropping, 'validation_loss':still_dropping, 'evaluation':still_dropping, 'generate':no_generator, 'stream':no_generator,
+    'lightbrain-generate':no_generator, 'show_samples':no_generator, 'kernels_agree':random_rows, 'batch':by_chance}
+
+# The table: fault -> (property, how the fault is planted)
+
+FAULTS = {
+    'pubmedqa keeps the start': (a_long_prompt_keeps_its_end, rewrite(evaluate, 'pubmedqa', 'o[-size:]', 'o[:size]')),
+    "Muon's shape factor is missing": (muon_steps_fit_the_shape, rewrite(optim, 'muon_update', 'alpha=-lr*longer', 'alpha=-lr')),
+    "Muon's shape factor upside down": (muon_steps_fit_the_shape, rewrite(optim, 'muon_update', 'p.shape[0]/p.shape[1]', 'p.shape[1]/p.shape[0]')),
+    'n_ctx is missing': (config_json_names_the_context_twice, without_n_ctx),
+    '--top-p is ignored': (narrow(top_p=1e-9), deaf_to('top_p', None)),
+    '--top-k is ignored': (narrow(top_k=1), deaf_to('top_k', None)),
+    '--temperature is ignored': (narrow(temperature=0.), deaf_to('temperature', 30.)),
+    '--seed is ignored': (the_seed_decides, deaf_to('generator', None)),
+    'bytes of a token that is not scored': (bits_are_of_the_same_tokens_as_bytes, rewrite(cli, 'evaluation', 'tokens[1:]', 'tokens')),
+    'bytes of the tokens read': (bits_are_of_the_same_tokens_as_bytes, rewrite(cli, 'evaluation', 'tokens[1:]', 'tokens[:-1]')),
+    'bytes of one token less': (bits_are_of_the_same_tokens_as_bytes, shifted_bytes(slice(1, None))),
+    'one token is not scored': (bits_are_of_the_same_tokens_as_bytes, one_token_less),
+} | {f"{name} throws the caller's dice": (calm(QUIET[name]), NOISE[name]) for name in NOISE}
+
+@pytest.mark.parametrize('fault', FAULTS)
+def test_the_property(fault, place): FAULTS[fault][0](place)
+
+@pytest.mark.parametrize('fault', FAULTS)
+def test_the_fault_is_seen(fault, place, monkeypatch):
+    "Negative control for each: with the fault planted, the same property fails"
+    holds,plant = FAULTS[fault]
+    plant(monkeypatch)
+    with pytest.raises(AssertionError): holds(place)
