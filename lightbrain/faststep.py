@@ -238,7 +238,7 @@ def hidden(self:FastStep,
     try: return self.body(self.model, x)
     except Exception as e:
         if is_out_of_memory(e): raise
-        self.body,self.turn,self.compiled = fast_body,softmax_less_truth_,False
+        self.body,self.compiled = fast_body,False
         self.notes.append(f'torch.compile does not work here ({type(e).__name__}); going on without it')
         return self.hidden(x)
 

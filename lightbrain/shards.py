@@ -289,7 +289,7 @@ def encode_block(
     return Encoded(path, len(a['n_tokens']), len(a['tokens']), int(a['n_bytes'].sum()), reused)
 
 # %% ../nbs/01c_shards.ipynb #30357335
-SHARD_FORMAT = 2     # change it when a shard's content changes: old shards are then made anew
+SHARD_FORMAT = 3     # change it when a shard's content changes: old shards are then made anew
 
 def cores()->int: # At least 1
     "How many processor cores this process may use"
