@@ -260,10 +260,13 @@ DROPPINGS = '.DS_Store','desktop.ini','Thumbs.db','@eaDir','lost+found'      # n
 def listed(
     folder, # Any folder
     manifest:str, # Name of the manifest in it, such as 'manifest.json'
+    otherwise=(), # Names to believe if the manifest is damaged, so that it lists nothing, but has our mark in it
 )->set: # File names, the manifest's too; empty if there is no manifest, or it does not carry our mark
     "Which files of a folder are ours: those that a manifest of format 'lightbrain-...' lists"
-    try: m = json.loads((Path(folder)/manifest).read_bytes())
-    except (OSError, ValueError): return set()
+    try: raw = (Path(folder)/manifest).read_bytes()
+    except OSError: return set()
+    try: m = json.loads(raw)
+    except ValueError: return set(otherwise) if b'"lightbrain-' in raw else set()
     if not isinstance(m, dict) or not str(m.get('format')).startswith('lightbrain-'): return set()
     splits = m.get('splits') if isinstance(m.get('splits'), dict) else {}
     tapes = {o['file'] for o in splits.values() if isinstance(o, dict) and isinstance(o.get('file'), str)}
@@ -370,13 +373,15 @@ def _move_in(work, path):
 def _half(work, path):
     "Was the process of `work` killed while it swapped old for new?"
     if work.parent==path: return (work/'ready').exists()
-    return not path.exists() and (work/'new').exists() and (work/'old').exists()
+    return (work/'new').exists() and (work/'old').exists()
 
 def _clean_up(path):
     "Under the lock, so that nobody else is at work: finish what was swapped by half, remove what is unfinished"
     for work in list(_left(path)):
-        if work.parent==path and _half(work, path): _move_in(work, path)
-        elif _half(work, path): (work/'new').rename(path)
+        if _half(work, path):
+            if work.parent==path: _move_in(work, path)
+            elif path.exists(): continue            # somebody made another folder of that name: touch neither
+            else: (work/'new').rename(path)
         shutil.rmtree(work, ignore_errors=True)
 
 def settle(
@@ -386,7 +391,7 @@ def settle(
     path = Path(path).resolve()
     for _ in range(100):
         with suppress(OSError):
-            if not any(_half(o, path) for o in _left(path)): return
+            if not any(_half(o, path) for o in _left(path)): return      # nearly always
             with suppress(ValueError), lock_folder(path): return _clean_up(path)
         time.sleep(0.02)                            # a living process is swapping at this very moment
 
@@ -413,7 +418,9 @@ def atomic_dir(
             if inside:
                 _check_strays(path, ours, path)
                 gone = sorted(ours-{o.name for o in new.iterdir()})
-                atomic_write(work/'plan.json', json.dumps(dict(gone=[marker]*bool(marker)+gone, last=marker)))
+                plan = json.dumps(dict(gone=[marker]*bool(marker)+gone, last=marker))
+                (work/'plan.json').write_bytes(plan.encode())
+                fsync(work/'plan.json')
                 new.rename(work/'ready')
                 _move_in(work, path)
             else:
