@@ -260,10 +260,13 @@ DROPPINGS = '.DS_Store','desktop.ini','Thumbs.db','@eaDir','lost+found'      # n
 def listed(
     folder, # Any folder
     manifest:str, # Name of the manifest in it, such as 'manifest.json'
+    otherwise=(), # Names to believe if the manifest is damaged, so that it lists nothing, but has our mark in it
 )->set: # File names, the manifest's too; empty if there is no manifest, or it does not carry our mark
     "Which files of a folder are ours: those that a manifest of format 'lightbrain-...' lists"
-    try: m = json.loads((Path(folder)/manifest).read_bytes())
-    except (OSError, ValueError): return set()
+    try: raw = (Path(folder)/manifest).read_bytes()
+    except OSError: return set()
+    try: m = json.loads(raw)
+    except ValueError: return set(otherwise) if b'"lightbrain-' in raw else set()
     if not isinstance(m, dict) or not str(m.get('format')).startswith('lightbrain-'): return set()
     splits = m.get('splits') if isinstance(m.get('splits'), dict) else {}
     tapes = {o['file'] for o in splits.values() if isinstance(o, dict) and isinstance(o.get('file'), str)}
