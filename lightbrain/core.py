@@ -410,8 +410,8 @@ def atomic_dir(
         inside = _fixed(path) or path.is_dir() and Path.cwd().is_relative_to(path)      # a shell stands in it
         work = path/f'.lightbrain.writing-{os.getpid()}' if inside else beside(path, f'writing-{os.getpid()}')
         new,old = work/'new',work/'old'
-        new.mkdir(parents=True)
         try:
+            new.mkdir(parents=True)
             yield new
             for o in sorted(new.rglob('*')): fsync(o)
             fsync(new)
