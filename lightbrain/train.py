@@ -140,6 +140,7 @@ class Trainer:
     ):
         self.config,self.out,self.force,self.live = config,Path(out),force,live
         here,there = self.out.resolve(),Path(data).resolve()
+        if here.parent==here: raise ValueError(f"'{out}' is the root of a disk; name a folder on it for --out")
         if there in (here, *here.parents):
             raise ValueError(f"the run '{out}' would lie in the folder of its data; choose a place beside it for --out, "
                 f"such as '{there.with_name(there.name+'-run')}'")
@@ -163,7 +164,7 @@ class Trainer:
             self.micro_batch = pick_micro_batch(size, self.micro_batch, self.dtype, free_memory(self.device))
         m = config.head_samples
         self.head = SampledHead(self.train.tokens, size.vocab_size, m) if m else None
-        self.wishes,self.log,self.bar = [],None,None
+        self.wishes,self.messages,self.log,self.bar = [],[],None,None
         self.fresh()
 
 # %% ../nbs/05_train.ipynb #3df532ce
@@ -175,7 +176,7 @@ def fresh(self:Trainer)->None: # Model, optimizer, counters are set
         self.model = GPT(self.config.model_config()).to(self.device)
     self.optimizer,self.guard = build_optimizer(self.model, self.config),Guard()
     self._compute_in(self.dtype)
-    self.step,self.wall_s,self.best,self.window,self.messages = 0,0.,None,[0.,0],[]
+    self.step,self.wall_s,self.best,self.window = 0,0.,None,[0.,0]
     self.last_val,self.seen_at,self.saved_at = None,None,None         # the last look and the last save, and their steps
 
 @patch
@@ -287,7 +288,7 @@ def homes(self:Trainer)->list: # Folders with checkpoints
     if not c.mirror: return [self.out/'checkpoints']
     settings = {k:v for k,v in asdict(c).items() if k not in MAY_CHANGE and v!=getattr(TrainConfig, k)}
     whose = step_seed(os.path.normcase(here), settings, *self.data_hashes().values())
-    return [self.out/'checkpoints', Path(c.mirror)/f'{Path(here).name}-{whose:016x}'[:-8]/'checkpoints']
+    return [self.out/'checkpoints', Path(c.mirror)/f'{Path(here).name}-{whose>>31:08x}'/'checkpoints']
 
 @patch
 def data_hashes(self:Trainer)->dict: # Split -> sha256
@@ -393,13 +394,13 @@ def _begin_anew(self:Trainer, broken):
     return False
 
 # %% ../nbs/05_train.ipynb #bf2bc574
-MARK = '# Written by a LightBrain run; it continues from checkpoints/, and changes made here have no effect'
+MARK = '# Written by a LightBrain run'       # begins each config.yaml of ours
 
 @patch
 def check_out(self:Trainer)->None:
     "`ValueError` if the run folder holds what a run would write over, and no run wrote it"
     config,written = self.out/'config.yaml',[self.out/o for o in 'config.yaml metrics.jsonl model checkpoints'.split()]
-    if not (config.is_file() and config.read_bytes().startswith(MARK[:31].encode())):
+    if not (config.is_file() and config.read_bytes().startswith(MARK.encode())):
         ours = any((p/'MANIFEST.json').exists() for _,p in list_checkpoints(written[-1]))
         alien = [o for o in written if o.exists() and not (o.is_dir() and not any(o.iterdir()))]
         if alien and not ours:
@@ -469,7 +470,7 @@ def _open(self:Trainer):
     log,copies = self.out/'metrics.jsonl',[o.parent/'metrics.jsonl' for o in self.homes()[1:]]
     with needs_room(self.out, 10**5):
         self.out.mkdir(parents=True, exist_ok=True)
-        atomic_write(self.out/'config.yaml', MARK+'\n'+yaml.safe_dump(asdict(self.config), sort_keys=False))
+        atomic_write(self.out/'config.yaml', MARK+'; it shows the settings, and nothing reads it\n'+yaml.safe_dump(asdict(self.config), sort_keys=False))
         if self.step and not log.exists() and copies and copies[0].exists(): atomic_write(log, copies[0].read_bytes())
     # a run from the start has no lines, not even of step 0
     self.log = RunLog(self.out, self.step or -1, LivePlot() if self.live else None)
