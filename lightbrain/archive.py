@@ -90,12 +90,12 @@ def prune_checkpoints(
     best = best_checkpoint(folder) if old else None
     old = [p for p in old if p!=best]
     for p in old: p.rename(p.with_name(f'.{p.name}.old-pruned'))
-    for name in _names(folder):                             # also what killed saves left behind
-        m,p = re.fullmatch(r'\.(step-(\d+))\.(writing-\d+|old-pruned|writer\.lock)', name),Path(folder)/name
+    for name in _names(folder):                             # also what a killed clean-up left behind, or a killed save
+        m,p = re.fullmatch(r'\.(step-(\d+))\.(old-pruned|writing-\d+|writer\.lock)', name),Path(folder)/name
         if not m or int(m[2])>found[0][0]: continue
-        with suppress(ValueError), lock_folder(Path(folder)/m[1]):      # is somebody writing there? then not now
-            if m[3]=='old-pruned': _discard(p, Path(folder)/m[1])
-            elif p.is_dir() and 'old' not in _names(p): shutil.rmtree(p, ignore_errors=True)
+        if m[3]=='old-pruned': _discard(p, Path(folder)/m[1]); continue
+        with suppress(ValueError,OSError), lock_folder(Path(folder)/m[1]):      # is somebody writing there? not now
+            if p.is_dir() and 'old' not in _names(p): shutil.rmtree(p, ignore_errors=True)
     return old
 
 # %% ../nbs/04ba_archive.ipynb #e1058416

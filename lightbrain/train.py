@@ -10,7 +10,7 @@ __all__ = ['SIGNALS', 'MARK', 'SampledHead', 'step_seed', 'stop_gently', 'Object
 # %% ../nbs/05_train.ipynb #26b5be90
 import errno, hashlib, math, os, re, signal, sys, threading, time
 from argparse import ArgumentParser
-from contextlib import contextmanager, nullcontext, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import asdict, fields
 from pathlib import Path
 import numpy as np
@@ -421,9 +421,10 @@ def note(self:Trainer,
 @patch
 def fit(self:Trainer)->'Trainer': # Itself, trained; `out/model` then holds the model
     "Train to `max_steps`, or continue a run that was interrupted; a signal finishes the step, saves, then stops"
-    if not self.team.first: return self._fit()
-    with lock_folder(self.out, 'training into'):
-        self.check_out()
+    with ExitStack() as held:
+        if self.team.first:
+            with needs_room(self.out, 10**5): held.enter_context(lock_folder(self.out, 'training into'))
+            self.check_out()
         return self._fit()
 
 @patch
