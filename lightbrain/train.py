@@ -323,8 +323,10 @@ def save(self:Trainer)->Path: # The checkpoint's folder
 def arithmetic(self:Trainer)->dict: # Name -> how this process has it
     "What decides how sums are rounded: other values give other last bits"
     threads = torch.get_num_threads() if self.device.type=='cpu' else 0       # a GPU adds in an order of its own
+    many = lambda n,what: f"{n} {what}{'s'*(n!=1)}"
     return dict(device=self.device.type, dtype=str(self.dtype), torch='torch '+versions()['torch'],
-        pieces=f'{self.micro_batch} windows at once', threads=f'{threads} threads', team=f'{self.team.world} processes')
+        pieces=many(self.micro_batch, 'window')+' at once', threads=many(threads, 'thread'),
+        team=f'a team of {self.team.world}')
 
 # %% ../nbs/05_train.ipynb #420aba4c
 @patch

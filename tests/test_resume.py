@@ -72,7 +72,7 @@ def test_another_number_of_threads_is_said(data, run):
         t = make(data, run)
         assert t.resume()
     finally: torch.set_num_threads(1)
-    assert t.messages==['2 threads here, 1 threads before: the numbers may round otherwise', 'continuing run from step 10']
+    assert t.messages==['2 threads here, 1 thread before: the numbers may round otherwise', 'continuing run from step 10']
 
 def test_no_clipping_resumes(data, tmp_path):
     "grad_clip=inf is no number that JSON knows"
@@ -240,9 +240,12 @@ def test_no_run_in_its_data(data):
 
 SLOW = '''
 import sys, time
+from pathlib import Path
 import lightbrain.train as train
-real = train.Trainer.train_step
-def slow(self): time.sleep(0.05); return real(self)
+real,end = train.Trainer.train_step,time.monotonic()+120
+def slow(self):
+    while self.step==7 and not Path('go on').exists() and time.monotonic()<end: time.sleep(0.02)
+    return real(self)
 train.Trainer.train_step = slow
 train.main(sys.argv[1:])
 '''
@@ -252,10 +255,11 @@ def test_two_trains_into_one_folder(data, tmp_path):
     args = lambda seed: [sys.executable, '-c', SLOW, '--data', str(data), '--out', 'run', *flags(seed=seed)]
     first = subprocess.Popen(args(1), cwd=tmp_path, env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     end = time.monotonic()+120
-    while not (tmp_path/'run'/'metrics.jsonl').exists():
+    while not list_checkpoints(tmp_path/'run'/'checkpoints'):
         assert first.poll() is None and time.monotonic()<end, first.communicate()
         time.sleep(0.02)
     second = subprocess.run(args(2), cwd=tmp_path, env=env, capture_output=True, text=True, timeout=120)
+    (tmp_path/'go on').touch()
     out,err = first.communicate(timeout=120)
     said = second.stderr.strip().splitlines()
     assert second.returncode==1 and len(said)==1 and 'another process is training into' in said[0], said
