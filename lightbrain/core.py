@@ -403,6 +403,7 @@ def atomic_dir(
 ): # Yields a temporary folder to write into
     "Fill a folder that appears under its name only when complete; on any error the old one stays"
     path = Path(path).resolve()
+    settle(path)
     check_folder(path, marker, ours)
     with lock_folder(path):
         _clean_up(path)
