@@ -403,6 +403,7 @@ def atomic_dir(
 ): # Yields a temporary folder to write into
     "Fill a folder that appears under its name only when complete; on any error the old one stays"
     path = Path(path).resolve()
+    settle(path)
     check_folder(path, marker, ours)
     with lock_folder(path):
         _clean_up(path)
@@ -410,8 +411,8 @@ def atomic_dir(
         inside = _fixed(path) or path.is_dir() and Path.cwd().is_relative_to(path)      # a shell stands in it
         work = path/f'.lightbrain.writing-{os.getpid()}' if inside else beside(path, f'writing-{os.getpid()}')
         new,old = work/'new',work/'old'
-        new.mkdir(parents=True)
         try:
+            new.mkdir(parents=True)
             yield new
             for o in sorted(new.rglob('*')): fsync(o)
             fsync(new)

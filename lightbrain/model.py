@@ -19,7 +19,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import nn, Tensor
 from .attention import CausalSelfAttention, divisors
-from .core import DISCLAIMER, atomic_dir, check_folder, file_sha256, listed, settle
+from .core import DISCLAIMER, atomic_dir, check_folder, file_sha256, listed, lock_folder, settle
 from .tokenizer import gpt2_files
 
 # %% ../nbs/04_model.ipynb #52342cd9
@@ -274,12 +274,14 @@ repeat passages of its training text. How it was trained and how well it does is
 
 # %% ../nbs/04_model.ipynb #6706e73d
 SEALS = 'lightbrain.json'      # beside the weights: which files we wrote, and their fingerprints
-MODEL_FILES = {SEALS, 'README.md', 'config.json', 'model.safetensors', *tokenizer_files(GPTConfig())}
+MODEL_FILES = {SEALS, 'README.md', 'config.json', 'model.safetensors', 'vocab.json', 'merges.txt',
+               'tokenizer_config.json', 'generation_config.json'}
 
 def our_files(
     dir, # Folder of a model
 )->set: # Names of the files in it that `save_pretrained` may replace
     "`ValueError` unless a model may be saved to `dir`: absent, empty, or nothing in it but what we wrote"
+    settle(dir)
     return check_folder(dir, ours=listed(dir, SEALS, MODEL_FILES))
 
 @patch
@@ -291,7 +293,7 @@ def save_pretrained(self:GPT,
     if readme is None: readme = CARD.format(disclaimer=DISCLAIMER, n=self.num_params(), c=self.config)
     config = json.dumps(self.hf_config(), indent=2).encode()
     files = tokenizer_files(self.config) | {'config.json': config, 'README.md': readme.encode()}
-    with atomic_dir(dir, marker=SEALS, ours=our_files(dir)) as d:
+    with lock_folder(dir), atomic_dir(dir, marker=SEALS, ours=our_files(dir)) as d:
         # named_parameters names a tied matrix once, so lm_head is left out
         save_file({n: turn(n, p) for n,p in self.named_parameters()}, d/'model.safetensors', metadata={'format': 'pt'})
         for name,data in files.items(): (d/name).write_bytes(data)

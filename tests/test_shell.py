@@ -1,5 +1,5 @@
 "The shell commands as a person uses them: help, good runs, bad input, kills"
-import json, os, signal, subprocess, sys, time
+import json, os, re, signal, subprocess, sys, time
 from configparser import ConfigParser
 import pytest
 from conftest import ROOT, SMALL
@@ -15,14 +15,51 @@ def test_help_needs_no_torch(command, tmp_path, name):
     code = f"import sys; from lightbrain.cli import {name}; assert 'torch' not in sys.modules"
     subprocess.run([sys.executable, '-c', code], check=True)
 
+OLDER = """import sys
+import fastcore.script as s              # as of 2.2.12, Colab's: no CliError, and the answer of a function becomes the exit code
+if hasattr(s, 'CliError'): del s.CliError
+def run(func, nested, pos=None):
+    with s.set_ctx(s._cli_func, func):
+        args = s.anno_parser(func, pos=pos).parse_args().__dict__
+        for o in ('pdb','xtra'): args.pop(o, None)
+        return func(**args)
+s._run_cli = run
+script = sys.argv.pop(1)
+sys.argv[0] = script
+code = compile(open(script, encoding='utf-8').read(), script, 'exec')
+globals()['__file__'] = script
+exec(code)
+"""
+def test_an_older_fastcore(script, env, tmp_path):
+    "Colab's fastcore: help, a good run and a bad one"
+    (tmp_path/'older.py').write_text(OLDER)
+    def older(name, *args):
+        return subprocess.run([sys.executable, 'older.py', script(name)[1], *args], cwd=tmp_path, env=env, capture_output=True, text=True)
+    for name in COMMANDS:
+        p = older(name, '--help')
+        assert p.returncode==0 and p.stdout.startswith(f'usage: lightbrain-{name}'), p.stderr
+    p = older('prepare', '--source', 'synthetic:50', '--out', 'set')
+    assert p.returncode==0 and '-> set' in p.stdout and 'splits' not in p.stderr, p.stderr
+    p = older('prepare', '--source', 'missing.json', '--out', 'new')
+    assert p.returncode==1 and p.stderr.strip().count('\n')==0 and 'no file or folder' in p.stderr, p.stderr
+
+@pytest.mark.parametrize('file', ['lightbrain/cli.py','nbs/09_cli.ipynb'])
+def test_example_prompts(file):
+    "They do not end in a blank (a word carries its own in front), and ask nothing that only a doctor should answer"
+    found = re.findall(r'--input \\*"(.*?)\\*"', (ROOT/file).read_text(encoding='utf-8'))
+    assert found and not [o for o in found if o!=o.strip() or o.endswith('?')], found
+
 def test_the_chain(run, command):
     p = command('evaluate', '--model', 'run/model', '--data', 'data', '--out', 'scores.json', cwd=run)
     assert p.returncode==0, p.stderr
     r = json.loads((run/'scores.json').read_text())
     assert r['loss']<10 and r['questions']>10 and 'trigram' in p.stdout and 'always "yes"' in p.stdout
-    p = command('generate', '--model', 'run/model', '--input', 'What is the treatment for pneumonia?', '--max-new-tokens', 8, cwd=run)
+    text = 'Abstract: Few options exist for nausea in torvic dermatitis.'      # invented, and no question: this is not a doctor
+    p = command('generate', '--model', 'run/model', '--input', text, '--max-new-tokens', 8, cwd=run)
     assert p.returncode==0, p.stderr
-    assert p.stdout.startswith('What is the treatment for pneumonia?') and 'not medical advice' in p.stdout
+    assert p.stdout.startswith(text) and 'not medical advice' in p.stdout and 'blank' not in p.stderr
+    p = command('generate', '--model', 'run/model', '--input', text+' ', '--max-new-tokens', 8, cwd=run)
+    assert p.returncode==0 and p.stdout.startswith(text+' ') and 'ends in a blank' in p.stderr
     p = command('plot', 'run', cwd=run)
     assert p.returncode==0 and all((run/'run'/'plots'/f'{o}.png').stat().st_size>1000 for o in ('loss','lr','throughput'))
     assert any((run/'run'/'tensorboard').iterdir())
