@@ -6,15 +6,14 @@ Docs: https://lightbrain-dev.github.io/lightbrain/checkpoint.html.md"""
 
 # %% auto #0
 __all__ = ['FORMAT', 'PARTS', 'FILES', 'HOW', 'TensorStore', 'flatten', 'unflatten', 'write_part', 'read_part', 'manifest_text',
-           'write_manifest', 'read_manifest', 'verify_checkpoint', 'why_broken', 'describe_optimizer', 'needs_room',
-           'nbytes', 'save_checkpoint', 'check_model', 'check_optimizer', 'restore_optimizer', 'load_checkpoint',
-           'rng_state', 'set_rng_state']
+           'versions', 'write_manifest', 'read_manifest', 'verify_checkpoint', 'why_broken', 'describe_optimizer',
+           'needs_room', 'nbytes', 'save_checkpoint', 'check_model', 'check_optimizer', 'restore_optimizer',
+           'load_checkpoint', 'rng_state', 'set_rng_state']
 
 # %% ../nbs/04b_checkpoint.ipynb #f5309e03
-import errno, hashlib, json, math, platform, random, re, shutil
+import errno, hashlib, json, math, platform, random, re, safetensors, shutil
 from collections import OrderedDict
 from contextlib import contextmanager
-from importlib.metadata import version
 from pathlib import Path
 import numpy as np
 import torch
@@ -123,7 +122,7 @@ def write_part(
     except RecursionError:
         raise ValueError(f"{name} is nested too deeply or contains itself; save a flatter state") from None
     save_file(dict(tensors), folder/f'{name}.safetensors')
-    (folder/f'{name}.json').write_text(skeleton, encoding='utf-8')
+    (folder/f'{name}.json').write_bytes(skeleton.encode())       # bytes: Windows puts others into a text file
 
 def read_part(
     folder:Path, # The folder
@@ -149,33 +148,40 @@ def manifest_text(
     seal = hashlib.sha256(json.dumps(body, sort_keys=True).encode()).hexdigest()
     return json.dumps({**body, 'seal':seal}, indent=1)
 
+def versions()->dict: # Name -> version
+    "Versions of the programs that have a say in the bits of a run"
+    mine = dict(python=platform.python_version(), lightbrain=__version__)
+    return mine | {o.__name__:str(o.__version__) for o in (torch, np, safetensors)}
+
 def write_manifest(
     folder:Path, # Holds the finished files
     step:int, # Optimiser steps done
 )->None:
     "Write `MANIFEST.json`: format, step, size and sha256 of every file, versions"
-    files = {p.name:dict(size=p.stat().st_size, sha256=file_sha256(p)) for p in sorted(folder.iterdir())}
-    versions = dict(python=platform.python_version(), lightbrain=__version__,
-                    **{o:version(o) for o in ('torch','numpy','safetensors')})
-    body = dict(format=FORMAT, step=step, files=files, versions=versions)
-    (folder/'MANIFEST.json').write_text(manifest_text(body), encoding='utf-8')
+    ours = [folder/o for o in FILES[1:] if (folder/o).exists()]      # and nothing that a system may have left there
+    files = {p.name:dict(size=p.stat().st_size, sha256=file_sha256(p)) for p in ours}
+    body = dict(format=FORMAT, step=step, files=files, versions=versions())
+    (folder/'MANIFEST.json').write_bytes(manifest_text(body).encode())
+
 
 # %% ../nbs/04b_checkpoint.ipynb #95cd751f
 def read_manifest(
     folder:Path, # A checkpoint
 )->dict: # The manifest without its seal
     "Read `MANIFEST.json`; `ValueError` unless every byte of it is as written"
-    f = folder/'MANIFEST.json'
-    if not f.is_file(): raise ValueError(f"{f} is missing, so {folder} is no complete checkpoint; use another one")
+    f,body = folder/'MANIFEST.json',None
+    try: raw = f.read_bytes()
+    except (FileNotFoundError,NotADirectoryError):
+        raise ValueError(f"{f} is missing, so {folder} is no complete checkpoint; use another one") from None
     try:
-        raw = f.read_bytes()
         body = json.loads(raw)
         body.pop('seal')
         sound = manifest_text(body).encode()==raw
-    except (ValueError,AttributeError,KeyError,TypeError): sound = False
+    except (ValueError,AttributeError,KeyError,TypeError,RecursionError): sound = False
+    n = body.get('format') if isinstance(body, dict) else None
+    if n!=FORMAT if sound else isinstance(n, int) and n>FORMAT:      # a later format may be sealed in another way
+        raise ValueError(f"{f} has format {n}, this version reads {FORMAT}; use the version that wrote it")
     if not sound: raise ValueError(f"{f} is not as it was written; use an older checkpoint")
-    if body['format']!=FORMAT:
-        raise ValueError(f"{f} has format {body['format']}, this version reads {FORMAT}; use the version that wrote it")
     return body
 
 # %% ../nbs/04b_checkpoint.ipynb #07428306
@@ -185,25 +191,26 @@ def verify_checkpoint(
     "Check size and sha256 of every file; `ValueError` names the first bad one"
     path = Path(path)
     body = read_manifest(path)
+    absent,strange = ([o for o in a if o not in b] for a,b in ((FILES[1:],body['files']), (body['files'],FILES)))
+    if absent: raise ValueError(f"{path} lacks {', '.join(absent)}; use another checkpoint")
+    if strange: raise ValueError(f"{path} lists {', '.join(strange)}, which save_checkpoint does not write; use another one")
     for name,want in body['files'].items():
         f,why = path/name,None
-        if not f.is_file(): why = 'is missing'
-        elif f.stat().st_size!=want['size']: why = f"has {f.stat().st_size:,} bytes where {want['size']:,} were written"
-        elif file_sha256(f)!=want['sha256']: why = 'holds other bytes than were written (its sha256 differs)'
+        try:
+            size = f.stat().st_size
+            if size!=want['size']: why = f"has {size:,} bytes where {want['size']:,} were written"
+            elif file_sha256(f)!=want['sha256']: why = 'holds other bytes than were written (its sha256 differs)'
+        except FileNotFoundError: why = 'is missing'
         if why: raise ValueError(f"{f} {why}; use an older checkpoint")
-    absent = [o for o in FILES[1:] if o not in body['files']]
-    if absent: raise ValueError(f"{path} lacks {', '.join(absent)}; use another checkpoint")
-    here = {p.name for p in path.iterdir() if p.name[:1]!='.'} | {*body['files']}
-    strange = sorted(here-{*FILES})
-    if strange: raise ValueError(f"{path} holds {', '.join(strange)}, which save_checkpoint does not write; remove it")
     return body
 
 def why_broken(
     path, # A checkpoint folder
 )->str|None: # A sentence, or None when it verifies
-    "What is wrong with a checkpoint, if anything"
+    "What is wrong with a checkpoint, if anything; `OSError` if it cannot be read, which is another thing"
     try: verify_checkpoint(path)
-    except (ValueError,OSError) as e: return str(e)
+    except ValueError as e: return str(e)
+
 
 # %% ../nbs/04b_checkpoint.ipynb #af3fd126
 def describe_optimizer(
@@ -258,10 +265,9 @@ def save_checkpoint(
     if not isinstance(step, (int,np.integer)) or step<0:
         raise ValueError(f"step={step!r} must be a whole number, 0 or more")
     path = Path(path)
-    ours = next((o for o in FILES if (path/o).is_file()), None)     # proof that an existing folder is a checkpoint
     parts = dict(model=dict(model.state_dict()), optimizer=optimizer and describe_optimizer(optimizer),
                  state=dict(step=int(step), **state))
-    with needs_room(path, nbytes(parts)), atomic_dir(path, marker=ours) as d:
+    with needs_room(path, nbytes(parts)), atomic_dir(path, FILES[0], FILES) as d:
         for name,o in parts.items(): write_part(d, name, o)
         write_manifest(d, int(step))
     return path

@@ -8,10 +8,11 @@ Docs: https://lightbrain-dev.github.io/lightbrain/config.html.md"""
 __all__ = ['FORMATS', 'MAY_CHANGE', 'TrainConfig', 'check_config', 'config_difference', 'config_hash']
 
 # %% ../nbs/04ab_config.ipynb #5189024a
-import hashlib, json, math
+import hashlib, json, math, os
 from dataclasses import asdict, dataclass, fields
 from difflib import get_close_matches
 from pathlib import Path
+from typing import get_args
 import yaml
 from fastcore.basics import patch
 from .model import GPTConfig, preset
@@ -78,28 +79,34 @@ FORMATS = 'auto','float32','bfloat16','float16'
 
 def _cast(name, kind, v):
     "Bring a value from YAML or a flag to the field's type"
-    kind = str(getattr(kind, '__name__', kind))
-    if v is None and 'None' in kind: return None
+    kind,*none = get_args(kind) or (kind,)                # int|None is (int, NoneType)
+    if none and (v is None or v=='None'): return None
     try:
-        if 'int' in kind and not isinstance(v, bool) and float(v)==int(float(v)): return int(float(v))
-        if 'float' in kind and not isinstance(v, bool): return float(v)
-        if kind=='bool' and str(v).lower() in ('true','false'): return str(v).lower()=='true'
-        if kind=='str' and isinstance(v, str): return v
+        if kind is int and str(v).lstrip('-').isdecimal(): return int(v)              # of any length, exactly
+        if kind is int and not isinstance(v, bool) and float(v)==int(float(v)): return int(float(v))
+        if kind is float and not isinstance(v, bool): return float(v)
+        if kind is bool and str(v).lower() in ('true','false'): return str(v).lower()=='true'
+        if kind is str and isinstance(v, (str,os.PathLike)): return os.fspath(v)
     except (TypeError, ValueError, OverflowError): pass
-    want = dict(int='a whole number', float='a number', bool='true or false', str='text')[kind.split('|')[0].strip()]
+    want = {int:'a whole number', float:'a number', bool:'true or false', str:'text'}[kind]
     raise ValueError(f"{name}={v!r} must be {want}")
 
 def check_config(
     cfg:TrainConfig, # To be looked at
 )->None:
     "Refuse settings that cannot train anything"
+    for k,v in vars(cfg).items():
+        if v!=v: raise ValueError(f"{k}={v} is not a number; give one, or leave it out")
     for o in 'max_steps batch_size grad_accum eval_every eval_tokens save_every keep log_every'.split():
         if getattr(cfg, o)<1: raise ValueError(f"{o}={getattr(cfg, o)} must be at least 1")
     if cfg.head_samples<0:
         raise ValueError(f"head_samples={cfg.head_samples} must be 0 (the full softmax) or more, for example 1024")
     if not 0<=cfg.save_minutes<math.inf:
         raise ValueError(f"save_minutes={cfg.save_minutes} must be 0 (never by the clock) or more; 5 is usual")
-    if not cfg.grad_clip>0: raise ValueError(f"grad_clip={cfg.grad_clip} must be above 0; 1.0 is usual")
+    if not cfg.grad_clip>0:
+        raise ValueError(f"grad_clip={cfg.grad_clip} must be above 0; 1.0 is usual, inf never clips")
+    if cfg.mirror is not None and not (isinstance(cfg.mirror, str) and cfg.mirror.strip()):
+        raise ValueError(f"mirror={cfg.mirror!r} must be the name of a folder, as text; leave it out for none")
     if not (0<=cfg.beta1<1 and 0<=cfg.beta2<1):
         raise ValueError(f"beta1={cfg.beta1} and beta2={cfg.beta2} must be at least 0 and below 1")
     for name,ok in dict(optimizer=('adamw','muon'), step=('plain','fast'), order=('windows','blocks')).items():

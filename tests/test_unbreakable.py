@@ -3,7 +3,8 @@ import errno, hashlib, json, multiprocessing, os, pickle, random, shutil, signal
 from pathlib import Path
 import pytest, torch
 from lightbrain.archive import latest_checkpoint, list_checkpoints
-from lightbrain.checkpoint import FILES, verify_checkpoint, why_broken, write_manifest
+from lightbrain.checkpoint import FILES, manifest_text, read_manifest, verify_checkpoint, why_broken
+from lightbrain.core import file_sha256
 from lightbrain.data import prepare
 import lightbrain.train as train
 from lightbrain.train import TrainConfig, Trainer, read_metrics
@@ -188,53 +189,70 @@ def server():
     ctx.set_forkserver_preload(['lightbrain.train', 'torch.utils.tensorboard', 'test_unbreakable'])
     return ctx
 
+def draw(n, seed):
+    "Where `n` kills shall fall: one in each part of the run, about every other one inside a save"
+    g,last = random.Random(seed),KILLED['max_steps']-4
+    inside = [i%2==0 for i in range(n)]
+    g.shuffle(inside)
+    return [(g.randrange(2+i*(last-2)//n, 2+(i+1)*(last-2)//n), o) for i,o in enumerate(inside)]
+
+def kill(p, g, ready, torso, inside):
+    "Stop the process at random moments, look where it is, and kill it there or let it go on"
+    end = time.monotonic()+120
+    while p.is_alive():
+        assert time.monotonic()<end, 'never where the kill should fall'
+        if ready():
+            os.kill(p.pid, signal.SIGSTOP)
+            if bool(torso())==inside: return os.kill(p.pid, signal.SIGKILL)
+            os.kill(p.pid, signal.SIGCONT)
+        time.sleep(g.random()*0.01)
+
 def lives(server, data, out, n_kills, fault=None, seed=0):
-    "Run to the end through `n_kills` kills, every other one inside a save; (kills, those inside a save, most lost)"
-    g,inside,kills,lost,log,home = random.Random(seed),0,0,0,out.with_suffix('.log'),out/'checkpoints'
+    "Run to the end through kills; (where each fell: begun, step, inside a save?; most steps lost)"
+    g,plan,fell,lost,log,home = random.Random(seed),draw(n_kills, seed),[],0,out.with_suffix('.log'),out/'checkpoints'
     def note(): return log.read_text().splitlines() if log.exists() else []
-    def saving(): return home.exists() and any('.writing-' in o for o in os.listdir(home))
     while True:
         before = len(note())
         p = server.Process(target=life, args=(str(data), str(out), fault)); p.start()
-        if kills<n_kills:
-            end = time.monotonic()+120
-            while len(note())<before+2+g.randrange(3) and p.is_alive() and time.monotonic()<end: time.sleep(0.002)
-            if kills%2:                                          # wait for a save, then for a random part of it
-                while not saving() and p.is_alive() and time.monotonic()<end: pass
-                time.sleep(g.random()*0.004)
-            else: time.sleep(g.random()*0.08)                    # any moment
-            os.kill(p.pid, signal.SIGKILL)
+        torso = lambda: list(home.glob(f'.step-*.writing-{p.pid}'))          # of this life, not left by another
+        def done(): return max([int(o.split()[1]) for o in note()[before:] if o.startswith('done')], default=0)
+        if len(fell)<len(plan):
+            step,inside = plan[len(fell)]
+            kill(p, g, lambda: done()>=step and list_checkpoints(home), torso, inside)
         p.join()
         lines = note()
-        if lines and lines[-1]=='end': return kills,inside,lost
+        if lines[-1]=='end': return fell,lost
         assert p.exitcode==-signal.SIGKILL, f'a life ended by itself with {p.exitcode}: {lines[-3:]}'
-        kills,inside = kills+1,inside+saving()
+        fell.append((int(lines[before].split()[1]), done(), bool(torso())))
         for _,o in list_checkpoints(home):
             assert why_broken(o) is None, o       # nothing half-written ever has the name
-        done = max([int(o.split()[1]) for o in lines if o.startswith('done')], default=0)
-        lost = max(lost, done-max([s for s,_ in list_checkpoints(home)], default=0))
+        lost = max(lost, done()-max(s for s,_ in list_checkpoints(home)))
 
 def test_kill_9(server, data, tmp_path):
     "Kills at random moments, many inside a save: the same sha256 as the run that was left alone"
     lives(server, data, tmp_path/'alone', 0)
-    want = (tmp_path/'alone'/'model'/'model.safetensors').read_bytes()
-    total,inside,worst,rounds = 0,0,0,0
-    while total<KILLS or inside<0.3*KILLS:
-        kills,n,lost = lives(server, data, tmp_path/f'run{rounds}', min(7, max(2, KILLS-total)), seed=rounds)
-        total,inside,worst,rounds = total+kills,inside+n,max(worst, lost),rounds+1
-        assert (tmp_path/f'run{rounds-1}'/'model'/'model.safetensors').read_bytes()==want
-        steps = [o['step'] for o in read_metrics(tmp_path/f'run{rounds-1}') if o['loss'] is not None]
-        assert steps==[*range(2, 41, 2)]
-        assert rounds<4*KILLS, 'too few kills fall into a save'
-    print(f'\n{total} kills in {rounds} runs, {inside} inside a save, at most {worst} step(s) lost, all sha256 equal')
+    want,fell,worst,rounds = exported(tmp_path/'alone'),[],0,0
+    while len(fell)<KILLS:
+        assert rounds<2*KILLS, f'the runs end before the kills fall: {fell}'
+        out = tmp_path/f'run{rounds}'
+        here,lost = lives(server, data, out, min(7, max(2, KILLS-len(fell))), seed=rounds)
+        assert exported(out)==want
+        assert [o['step'] for o in read_metrics(out) if o['loss'] is not None]==[*range(2, 41, 2)]
+        begun = [o for o,_,_ in here]
+        assert begun[0]==0<min(begun[1:]) and begun==sorted({*begun}), here       # each life goes on, further on
+        fell,worst,rounds = fell+here,max(worst, lost),rounds+1
+    inside,thirds = sum(o for _,_,o in fell),{3*step//KILLED['max_steps'] for _,step,_ in fell}
+    print(f'\n{len(fell)} kills in {rounds} runs, {inside} inside a save, at steps {[o for _,o,_ in fell]}, '
+          f'at most {worst} step(s) lost, all sha256 equal')
+    assert 0.3*len(fell)<=inside<=0.7*len(fell) and len(thirds)==3, fell
     assert worst<=1                                              # one save interval
 
 @pytest.mark.parametrize('fault', ['dice','position'])
 def test_kill_9_negative_controls(server, data, tmp_path, fault):
     "Without the dice, or with the data position off, a killed run ends elsewhere"
     lives(server, data, tmp_path/'alone', 0)
-    lives(server, data, tmp_path/'run', 5, fault)         # more than the first moments, in which nothing is saved so far
-    assert exported(tmp_path/'run')!=exported(tmp_path/'alone')
+    fell,_ = lives(server, data, tmp_path/'run', 2, fault)
+    assert fell[-1][1]>0 and exported(tmp_path/'run')!=exported(tmp_path/'alone')
 
 # ---------------------------------------------------------------- damaged and hostile files
 
@@ -277,17 +295,19 @@ class Payload:
 
 @pytest.mark.parametrize('where', ['in_place','beside','listed'])
 def test_a_pickle_is_refused_and_never_run(data, half_way, tmp_path, monkeypatch, where):
-    "In the place of the weights, beside them, or listed in a manifest that is in order: refused, not executed"
+    "In the place of the weights, or listed in a manifest that is in order: refused. Beside them: never opened"
     shutil.copytree(half_way, tmp_path/'run')
     monkeypatch.chdir(tmp_path)
     path = tmp_path/'run'/'checkpoints'/'step-00000010'
     (path/('model.safetensors' if where=='in_place' else 'extra.pt')).write_bytes(pickle.dumps(Payload()))
-    if where!='beside':
-        (path/'MANIFEST.json').unlink(); write_manifest(path, 10)            # a manifest that fits the hostile file
+    if where!='beside':                                                      # a manifest that fits the hostile file
+        files = {o.name:dict(size=o.stat().st_size, sha256=file_sha256(o)) for o in path.iterdir() if o.name!=FILES[0]}
+        (path/FILES[0]).write_bytes(manifest_text(read_manifest(path) | dict(files=files)).encode())
     t = make(data, tmp_path/'run')
     if where=='in_place':
         with pytest.raises(ValueError, match='not what save_checkpoint writes'): t.resume()
-    else: assert t.resume() and t.step==5 and 'extra.pt' in t.messages[0]
+    elif where=='listed': assert t.resume() and t.step==5 and 'lists extra.pt' in t.messages[0]
+    else: assert t.resume() and t.step==10 and len(t.messages)==1             # not listed: it is never opened
     assert not (tmp_path/'executed').exists()
     # negative control: the payload is a live one
     pickle.loads(pickle.dumps(Payload()))
@@ -306,8 +326,8 @@ def full_disk(monkeypatch, n):
             if half: half(*a)
             raise OSError(errno.ENOSPC, 'No space left on device')
         return f
-    text,tensors,raw = Path.write_text,c.save_file,Path.write_bytes
-    monkeypatch.setattr(Path, 'write_text', wrap(text, lambda p,s,*a: raw(p, s.encode()[:len(s)//2])))
+    tensors,raw = c.save_file,Path.write_bytes
+    monkeypatch.setattr(Path, 'write_bytes', wrap(raw, lambda p,s,*a: raw(p, s[:len(s)//2])))
     monkeypatch.setattr(c, 'save_file', wrap(tensors, lambda t,p,*a: raw(Path(p), b'half')))
     monkeypatch.setattr(os, 'fsync', wrap(os.fsync))
     monkeypatch.setattr(Path, 'mkdir', wrap(Path.mkdir))

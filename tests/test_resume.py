@@ -1,0 +1,288 @@
+"Resuming: nothing good is thrown away, nobody else's file is touched, and what has changed is said"
+import builtins, errno, io, json, os, shutil, subprocess, sys, time
+from dataclasses import asdict
+from pathlib import Path
+import pytest, torch
+from lightbrain.archive import latest_checkpoint, list_checkpoints
+from lightbrain.data import prepare
+from lightbrain.config import TrainConfig
+from lightbrain.train import Trainer, main, read_metrics
+from test_unbreakable import TINY, PowerCut, make, stop_at, weights
+
+@pytest.fixture(scope='module')
+def data(tmp_path_factory):
+    "A prepared set, made once"
+    out = tmp_path_factory.mktemp('data')/'set'
+    prepare('synthetic:60', out, progress=False)
+    return out
+
+@pytest.fixture(scope='module')
+def half_way(data, tmp_path_factory):
+    "A run that was cut off after step 12, with checkpoints of steps 5 and 10"
+    out = tmp_path_factory.mktemp('half')/'run'
+    with pytest.raises(PowerCut): stop_at(make(data, out), 12).fit()
+    return out
+
+@pytest.fixture
+def run(half_way, tmp_path):
+    "A copy of it"
+    shutil.copytree(half_way, tmp_path/'run')
+    return tmp_path/'run'
+
+def content(folder):
+    "Every file of a folder"
+    return {str(o.relative_to(folder)):o.read_bytes() for o in sorted(folder.rglob('*')) if o.is_file()}
+
+def steps(folder): return [s for s,_ in list_checkpoints(folder)]
+
+# ---------------------------------------------------------------- Windows
+
+def test_text_files_as_windows_writes_them(data, tmp_path, monkeypatch):
+    "Each file opened as text gets two bytes at the end of a line: the run resumes all the same, and no file differs"
+    want = make(data, tmp_path/'alone', max_steps=12).fit()
+    real = io.open
+    def windows(file, mode='r', buffering=-1, encoding=None, errors=None, newline=None, *a, **k):
+        if newline is None and 'b' not in mode and mode!='r': newline = '\r\n'
+        return real(file, mode, buffering, encoding, errors, newline, *a, **k)
+    monkeypatch.setattr(io, 'open', windows); monkeypatch.setattr(builtins, 'open', windows)
+    with pytest.raises(PowerCut): stop_at(make(data, tmp_path/'run', max_steps=12), 7).fit()
+    t = make(data, tmp_path/'run', max_steps=12).fit()
+    assert t.messages==['continuing run from step 5'] and weights(t)==weights(want)
+    text = {k:v for k,v in content(tmp_path/'run').items() if k.endswith(('.json','.jsonl','.yaml'))}
+    assert len(text)>10 and not [k for k,v in text.items() if b'\r' in v]
+    (tmp_path/'probe').write_text('a\nb\n')                          # negative control: the trap was there
+    assert (tmp_path/'probe').read_bytes()==b'a\r\nb\r\n'
+
+# ---------------------------------------------------------------- what has changed
+
+def test_a_local_version_of_torch_is_one_version(data, run, monkeypatch):
+    "2.15.0+cu132 is what torch calls itself, 2.15.0 what pip knows: the same on both sides, and no warning"
+    monkeypatch.setattr(torch, '__version__', '2.99.0+cu132')
+    with pytest.raises(PowerCut): stop_at(make(data, run), 17).fit()
+    t = make(data, run)
+    assert t.resume() and t.messages==['continuing run from step 15']
+    monkeypatch.setattr(torch, '__version__', '2.99.0+cpu')
+    t = make(data, run)
+    assert t.resume() and t.messages[0]=='torch 2.99.0+cpu here, torch 2.99.0+cu132 before: the numbers may round otherwise'
+
+def test_another_number_of_threads_is_said(data, run):
+    assert torch.get_num_threads()==1
+    torch.set_num_threads(2)
+    try:
+        t = make(data, run)
+        assert t.resume()
+    finally: torch.set_num_threads(1)
+    assert t.messages==['2 threads here, 1 thread before: the numbers may round otherwise', 'continuing run from step 10']
+
+def test_no_clipping_resumes(data, tmp_path):
+    "grad_clip=inf is no number that JSON knows"
+    want = make(data, tmp_path/'alone', grad_clip=float('inf'), max_steps=8).fit()
+    with pytest.raises(PowerCut): stop_at(make(data, tmp_path/'run', grad_clip=float('inf'), max_steps=8), 6).fit()
+    t = make(data, tmp_path/'run', grad_clip=float('inf'), max_steps=8).fit()
+    assert t.messages==['continuing run from step 5'] and weights(t)==weights(want)
+    with pytest.raises(ValueError, match='grad_clip was inf, now 1.0'): make(data, tmp_path/'run', max_steps=8).fit()
+
+# ---------------------------------------------------------------- a second home
+
+def flags(**kw): return [p for k,v in (TINY | kw).items() for p in (f"--{k.replace('_','-')}", str(v))]
+
+def test_mirror_by_every_road(data, tmp_path, monkeypatch):
+    "As a flag, in YAML, in a dictionary; and a run can read the config.yaml that it wrote"
+    monkeypatch.chdir(tmp_path)
+    Path('mine.yaml').write_text('mirror: drive\n')
+    for out,args in dict(flag=flags(mirror='drive'), file=['--config', 'mine.yaml', *flags()]).items():
+        main(['--data', str(data), '--out', out, *args, '--max-steps', '5'])
+        home, = Path('drive').glob(f'{out}-*')
+        assert steps(home/'checkpoints')==[5]
+        config = TrainConfig.from_yaml(f'{out}/config.yaml')
+        assert config.mirror=='drive' and config==TrainConfig.from_dict(TINY | dict(mirror='drive', max_steps=5))
+        before = content(Path(out)/'checkpoints')
+        main(['--data', str(data), '--out', out, '--config', f'{out}/config.yaml'])     # the same run: nothing to do
+        assert content(Path(out)/'checkpoints')==before
+
+@pytest.mark.parametrize('other', [dict(seed=1), dict(max_steps=20)])
+def test_two_runs_of_one_name_share_no_home(data, tmp_path, other):
+    "exp1/tiny and exp2/tiny, one drive: none is refused, continued or pruned by the other; each finds its own again"
+    drive = dict(mirror=str(tmp_path/'drive'))
+    one = make(data, tmp_path/'exp1'/'tiny', **drive).fit()
+    saved = content(tmp_path/'drive')
+    two = make(data, tmp_path/'exp2'/'tiny', **drive, **other).fit()
+    assert two.step==other.get('max_steps', 30) and not [o for o in two.messages if 'continuing' in o]
+    assert 'holds another run of this name (tiny-' in two.messages[0]
+    after = content(tmp_path/'drive')
+    assert saved.items()<=after.items() and len(after)>len(saved)
+    shutil.rmtree(tmp_path/'exp1'); shutil.rmtree(tmp_path/'exp2')                          # the machine is gone
+    for name,t,kw in (('exp1',one,{}), ('exp2',two,other)):
+        again = make(data, tmp_path/name/'tiny', **drive, **kw).fit()
+        assert again.messages[0]==f'continuing tiny from step {t.step}' and weights(again)==weights(t)
+        assert len(read_metrics(again.out))>10
+
+# ---------------------------------------------------------------- checkpoints, and none can be used
+
+def newer(f): f.write_bytes(f.read_bytes().replace(b'"format": 1', b'"format": 2'))
+def line_ends(f): f.write_bytes(f.read_bytes().replace(b'\n', b'\r\n'))
+def unlisted(f): f.unlink()
+def no_entry(error):
+    def f(monkeypatch):
+        real = io.open
+        def refuse(file, mode='r', *a, **k):
+            if 'step-' in str(file) and 'r' in mode: raise OSError(error, os.strerror(error), str(file))
+            return real(file, mode, *a, **k)
+        monkeypatch.setattr(io, 'open', refuse); monkeypatch.setattr(builtins, 'open', refuse)
+    return f
+REASONS = dict(newer=(newer, 'format 2, this version reads 1; use the version that wrote it'),
+    line_ends=(line_ends, 'not as it was written'), unlisted=(unlisted, 'is missing'),
+    permission=(no_entry(errno.EACCES), 'Permission denied'), disk=(no_entry(errno.EIO), 'Input/output error'))
+@pytest.mark.parametrize('reason', REASONS)
+def test_none_can_be_used(data, run, monkeypatch, reason):
+    "Stop with the reason for each and change nothing; with force begin anew, and what was there gets another name"
+    harm,why = REASONS[reason]
+    if reason not in ('permission','disk'):
+        for o in (run/'checkpoints').glob('*/MANIFEST.json'): harm(o)
+    before = content(run)
+    with monkeypatch.context() as m:
+        if reason in ('permission','disk'): harm(m)
+        with pytest.raises(OSError if reason in ('permission','disk') else ValueError, match=why) as e: make(data, run).fit()
+    said = str(e.value)
+    assert '--force' in said and 'nothing was changed' in said.lower()
+    assert reason in ('permission','disk') or ('step-00000010' in said and 'step-00000005' in said)
+    assert content(run)==before
+    if reason in ('permission','disk'):                               # it answers again: nothing was lost
+        assert make(data, run).resume()
+        return
+    t = Trainer(TrainConfig(**(TINY | dict(max_steps=5))), data, run, progress=False, force=True).fit()
+    assert t.step==5 and steps(run/'checkpoints')==[5]
+    kept = content(run/'checkpoints.aside-1')
+    assert kept=={k.removeprefix('checkpoints/'):v for k,v in before.items() if k.startswith('checkpoints/')}
+    assert (run/'metrics.jsonl.aside-1').read_bytes()==before['metrics.jsonl']
+
+def test_what_cannot_be_read_is_not_passed_over(data, run, monkeypatch):
+    "The newest gives an input/output error, an older one is whole: stop, unless forced. A second home never stops a run"
+    bad = run/'checkpoints'/'step-00000010'/'model.safetensors'
+    real = builtins.open
+    def refuse(file, *a, **k):
+        if str(file)==str(bad): raise OSError(errno.EIO, 'Input/output error', str(file))
+        return real(file, *a, **k)
+    def no_drive(path, real=os.listdir):
+        if 'drive' in str(path): raise OSError(errno.ENOTCONN, 'Transport endpoint is not connected', str(path))
+        return real(path)
+    with monkeypatch.context() as m:
+        m.setattr(builtins, 'open', refuse)
+        with pytest.raises(OSError, match='cannot be read at the moment.*no damage'): make(data, run).fit()
+        forced = make(data, run); forced.force = True
+        assert forced.resume() and forced.step==5
+    with monkeypatch.context() as m:
+        m.setattr(os, 'listdir', no_drive)
+        t = make(data, run, mirror='drive')
+        assert t.resume() and t.step==10 and 'Transport endpoint' in t.messages[0]
+        shutil.rmtree(run/'checkpoints')                              # ... unless it may hold all there is
+        with pytest.raises(OSError, match='Transport endpoint'): make(data, run, mirror='drive').fit()
+
+STRAYS = 'desktop.ini', 'Thumbs.db', '.DS_Store', '@eaDir/x', 'notes.txt'
+def test_strays_are_ignored_and_stay(data, half_way, run):
+    "Files of systems and of people in every checkpoint: the newest is used, and cleaning up leaves them"
+    want = make(data, half_way.parent/'straight').fit()
+    for p in (run/'checkpoints').iterdir():
+        for name in STRAYS:
+            (p/name).parent.mkdir(exist_ok=True)
+            (p/name).write_bytes(b'not ours')
+    t = make(data, run).fit()
+    assert t.messages[0]=='continuing run from step 10' and weights(t)==weights(want)
+    assert steps(run/'checkpoints')==[30, 25]
+    for step in (5, 10):
+        left = content(run/'checkpoints'/f'step-{step:08d}')
+        assert left=={str(Path(o)):b'not ours' for o in STRAYS}
+
+def test_a_save_makes_way_for_notes(data, run):
+    "The newest is damaged and has notes in it; its step comes again: saved, and the notes are where they can be found"
+    newest = run/'checkpoints'/'step-00000010'
+    (newest/'notes.txt').write_text('mine')
+    (newest/'model.json').write_bytes(b'{}')
+    t = make(data, run, max_steps=12).fit()
+    assert t.messages[-1]=='continuing run from step 5' and steps(run/'checkpoints')[:2]==[12, 10]
+    assert (run/'checkpoints'/'step-00000010.aside-1'/'notes.txt').read_text()=='mine'
+
+# ---------------------------------------------------------------- whose folder?
+
+@pytest.mark.parametrize('name', ['model/thesis.txt', 'model/model.safetensors', 'config.yaml', 'metrics.jsonl',
+    'checkpoints/best.pt'])
+def test_a_folder_of_somebody_else_is_left_alone(data, tmp_path, name):
+    out = tmp_path/'proj'
+    (out/name).parent.mkdir(parents=True)
+    (out/name).write_text('{"step": 1, "loss": 2.0}\n')
+    before = content(tmp_path)
+    with pytest.raises(ValueError, match='was not written by a LightBrain run') as e: make(data, out, max_steps=5).fit()
+    assert str(out/name.split('/')[0]) in str(e.value) and content(tmp_path)==before
+    (out/name).unlink()
+    if '/' in name: (out/name).parent.rmdir()
+    (out/'README.md').write_text('notes are welcome')
+    assert make(data, out, max_steps=5).fit().step==5
+
+def test_a_model_of_somebody_else_in_our_own_run(data, run):
+    "It would be found at the end, after all the work: it is found at the start"
+    (run/'model').mkdir(); (run/'model'/'thesis.txt').write_text('years')
+    with pytest.raises(ValueError, match='thesis.txt'): make(data, run).fit()
+    assert steps(run/'checkpoints')==[10, 5]
+
+def test_a_run_killed_before_its_first_save_is_ours(data, tmp_path):
+    with pytest.raises(PowerCut): stop_at(make(data, tmp_path/'run'), 3).fit()
+    assert steps(tmp_path/'run'/'checkpoints')==[]
+    assert make(data, tmp_path/'run', max_steps=5).fit().step==5
+
+def test_no_run_in_its_data(data):
+    before = content(data)
+    for out in (data, data/'run', data/'a'/'b'):
+        with pytest.raises(ValueError, match='would lie in the folder of its data; choose a place beside it'): make(data, out)
+    assert content(data)==before
+    with pytest.raises(ValueError, match='root of a disk'): make(data, Path(data.anchor))
+
+# ---------------------------------------------------------------- two at once
+
+SLOW = '''
+import sys, time
+from pathlib import Path
+import lightbrain.train as train
+real,end = train.Trainer.train_step,time.monotonic()+120
+def slow(self):
+    while self.step==7 and not Path('go on').exists() and time.monotonic()<end: time.sleep(0.02)
+    return real(self)
+train.Trainer.train_step = slow
+train.main(sys.argv[1:])
+'''
+def test_two_trains_into_one_folder(data, tmp_path):
+    "The second is refused in one sentence and touches nothing; the first never notices"
+    env = os.environ | dict(OMP_NUM_THREADS='1')
+    args = lambda seed: [sys.executable, '-c', SLOW, '--data', str(data), '--out', 'run', *flags(seed=seed)]
+    first = subprocess.Popen(args(1), cwd=tmp_path, env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    end = time.monotonic()+120
+    while not list_checkpoints(tmp_path/'run'/'checkpoints'):
+        assert first.poll() is None and time.monotonic()<end, first.communicate()
+        time.sleep(0.02)
+    second = subprocess.run(args(2), cwd=tmp_path, env=env, capture_output=True, text=True, timeout=120)
+    (tmp_path/'go on').touch()
+    out,err = first.communicate(timeout=120)
+    said = second.stderr.strip().splitlines()
+    assert second.returncode==1 and len(said)==1 and 'another process is training into' in said[0], said
+    assert first.returncode==0, err
+    want = make(data, tmp_path/'alone', seed=1).fit()
+    assert TrainConfig.from_yaml(tmp_path/'run'/'config.yaml').seed==1
+    assert content(tmp_path/'run'/'model')['model.safetensors']==content(tmp_path/'alone'/'model')['model.safetensors']
+    assert [o['loss'] for o in read_metrics(tmp_path/'run')]==[o['loss'] for o in read_metrics(tmp_path/'alone')]
+    assert not list(tmp_path.glob('.*'))                                  # no lock is left behind
+
+# ---------------------------------------------------------------- the log
+
+def test_a_damaged_log_does_not_stop_a_run(data, half_way, run):
+    "A byte that is no UTF-8, a broken line in the middle: left out, counted, said once; the lines behind them stay"
+    want = read_metrics(make(data, half_way.parent/'logged').fit().out)
+    log = run/'metrics.jsonl'
+    lines = log.read_bytes().split(b'\n')
+    lines[1],lines[3] = lines[1][:9]+b'\xff'+lines[1][9:],lines[3][:20]
+    log.write_bytes(b'\n'.join(lines))
+    t = make(data, run).fit()
+    said = [o for o in t.messages if '2 lines could not be read' in o]
+    assert len(said)==1 and 'metrics.jsonl' in said[0]
+    rows = [o for o in read_metrics(run) if 'note' not in o]
+    keep = lambda rows: [(o['step'], o['loss'], o['val_loss']) for o in rows]
+    assert keep(rows)==[o for i,o in enumerate(keep(want)) if i not in (1, 3)]
+    assert not [o for o in make(data, run).fit().messages if 'could not be read' in o]
