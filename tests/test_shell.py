@@ -16,19 +16,18 @@ def test_help_needs_no_torch(command, tmp_path, name):
     subprocess.run([sys.executable, '-c', code], check=True)
 
 OLDER = """import sys
-import fastcore.script as s              # as of 2.2.12, Colab's: no CliError, and the answer of a function becomes the exit code
+import fastcore.script as s              # as of 2.2.12, Colab's: no CliError, and flags are spelled --max_steps only
 if hasattr(s, 'CliError'): del s.CliError
-def run(func, nested, pos=None):
-    with s.set_ctx(s._cli_func, func):
-        args = s.anno_parser(func, pos=pos).parse_args().__dict__
-        for o in ('pdb','xtra'): args.pop(o, None)
-        return func(**args)
-s._run_cli = run
+real = s.anno_parser
+def older(func, prog=None, pos=None):
+    p = real(func, prog, pos=pos)
+    for a in p._actions: a.option_strings = ['--'+o[2:].replace('-', '_') if o[:2]=='--' else o for o in a.option_strings]
+    p._option_string_actions = {o: a for a in p._actions for o in a.option_strings}
+    return p
+s.anno_parser = older
 script = sys.argv.pop(1)
-sys.argv[0] = script
-code = compile(open(script, encoding='utf-8').read(), script, 'exec')
-globals()['__file__'] = script
-exec(code)
+sys.argv[0] = __file__ = script
+exec(compile(open(script, encoding='utf-8').read(), script, 'exec'))
 """
 def test_an_older_fastcore(script, env, tmp_path):
     "Colab's fastcore: help, a good run and a bad one"
@@ -38,8 +37,10 @@ def test_an_older_fastcore(script, env, tmp_path):
     for name in COMMANDS:
         p = older(name, '--help')
         assert p.returncode==0 and p.stdout.startswith(f'usage: lightbrain-{name}'), p.stderr
-    p = older('prepare', '--source', 'synthetic:50', '--out', 'set')
-    assert p.returncode==0 and '-> set' in p.stdout and 'splits' not in p.stderr, p.stderr
+        assert '-' not in ''.join(re.findall(r'^  --(\w+[-_]\w+)', p.stdout, re.M)), 'this is no older fastcore'
+    for flag in ('--test-records','--test_records'):
+        p = older('prepare', '--source', 'synthetic:50', '--out', 'set', flag, 'exclude')
+        assert p.returncode==0 and '-> set' in p.stdout and 'splits' not in p.stderr, p.stderr
     p = older('prepare', '--source', 'missing.json', '--out', 'new')
     assert p.returncode==1 and p.stderr.strip().count('\n')==0 and 'no file or folder' in p.stderr, p.stderr
 
