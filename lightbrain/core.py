@@ -269,8 +269,9 @@ def listed(
     except ValueError: return set(otherwise) if b'"lightbrain-' in raw else set()
     if not isinstance(m, dict) or not str(m.get('format')).startswith('lightbrain-'): return set()
     splits = m.get('splits') if isinstance(m.get('splits'), dict) else {}
-    tapes = {o['file'] for o in splits.values() if isinstance(o, dict) and isinstance(o.get('file'), str)}
-    return {manifest, *tapes, *(m['files'] if isinstance(m.get('files'), (list,dict)) else ())}
+    names = [o.get('file') for o in splits.values() if isinstance(o, dict)]
+    names += m['files'] if isinstance(m.get('files'), (list,dict)) else []
+    return {manifest, *(o for o in names if isinstance(o, str) and Path(o).name==o)}       # no '../thesis.txt'
 
 def _check_strays(folder, ours, path):
     "`ValueError` if `folder`, which is or was at `path`, holds anything that is not ours"
@@ -314,6 +315,33 @@ def beside(
     path = Path(path).resolve()
     return path/f'.lightbrain.{kind}' if _fixed(path) else path.with_name(f'.{path.name}.{kind}')
 
+def _locked(fd):
+    "Lock an open file for this process; False if another one has it"
+    try:
+        if os.name=='nt':
+            import msvcrt
+            msvcrt.locking(fd, msvcrt.LK_NBLCK, 1)
+        else:
+            import fcntl
+            fcntl.flock(fd, fcntl.LOCK_EX|fcntl.LOCK_NB)
+    except (BlockingIOError, PermissionError): return False
+    except OSError: pass                            # a file system without locks: better than no work at all
+    return True
+
+def _take(file):
+    "An open file that we have locked; None if another process has it"
+    for _ in range(1000):
+        with suppress(FileNotFoundError):           # its last holder has just removed it, or its folder: once more
+            file.parent.mkdir(parents=True, exist_ok=True)
+            fd = os.open(file, os.O_RDWR|os.O_CREAT, 0o666)
+            ours = False
+            try:
+                if not _locked(fd): return None
+                ours = os.path.samestat(os.fstat(fd), os.stat(file))
+                if ours: return fd
+            finally:
+                if not ours: os.close(fd)
+
 _held = set()      # (process, thread, folder): who holds a lock may ask for it again
 
 @contextmanager
@@ -322,31 +350,23 @@ def lock_folder(
     doing:str='writing', # For the message: another process is `doing` this folder
 ):
     "Let one process at a time write to a folder; a second one gets a `ValueError` at once, the first is untouched"
-    from filelock import FileLock, Timeout
     path = Path(path).resolve()
     me,file = (os.getpid(), get_ident(), path),beside(path, 'writer.lock')
     if me in _held: yield; return
     made = [o for o in file.parents if not o.exists()]
-    file.parent.mkdir(parents=True, exist_ok=True)
-    lock = FileLock(file)
+    fd = _take(file)
     try:
-        try:
-            lock.acquire(timeout=0)
-            while not file.exists():                # its last holder removed it under our hands: once more
-                lock.release()
-                lock.acquire(timeout=0)
-        except Timeout:
-            raise ValueError(f"another process is {doing} '{path}'; wait until it is done, or choose another "
-                "folder") from None
-        except NotImplementedError: pass            # a file system without locks
+        if fd is None:
+            raise ValueError(f"another process is {doing} '{path}'; wait until it is done, or choose another folder")
         _held.add(me)
         yield
     finally:
         _held.discard(me)
-        if lock.is_locked and os.name!='nt': file.unlink(missing_ok=True)        # while we hold it
-        lock.release()
-        if os.name=='nt':
-            with suppress(OSError): file.unlink()   # Windows removes no open file; if somebody has it, it stays
+        if fd is not None:
+            if os.name!='nt': file.unlink(missing_ok=True)      # while we hold it
+            os.close(fd)
+            if os.name=='nt':
+                with suppress(OSError): file.unlink()           # Windows removes no open file
         for o in made:
             with suppress(OSError): o.rmdir()       # folders made for nothing; one that is used stays
 
@@ -390,10 +410,18 @@ def settle(
     "Finish a swap that a killed process left undone; call it before reading"
     path = Path(path).resolve()
     for _ in range(100):
-        with suppress(OSError):
+        with suppress(FileNotFoundError):
             if not any(_half(o, path) for o in _left(path)): return      # nearly always
-            with suppress(ValueError), lock_folder(path): return _clean_up(path)
+            try:
+                with lock_folder(path): return _clean_up(path)
+            except ValueError: pass
+            except OSError: return                  # it is not ours to write: whoever may write will finish it
         time.sleep(0.02)                            # a living process is swapping at this very moment
+
+def _stand_in(path):
+    "Is this process in `path`, as its shell is, perhaps? It would go away with the old folder"
+    try: return path.is_dir() and Path.cwd().is_relative_to(path)
+    except OSError: return False
 
 @contextmanager
 def atomic_dir(
@@ -408,7 +436,7 @@ def atomic_dir(
     with lock_folder(path):
         _clean_up(path)
         ours = check_folder(path, marker, ours)
-        inside = _fixed(path) or path.is_dir() and Path.cwd().is_relative_to(path)      # a shell stands in it
+        inside = _fixed(path) or _stand_in(path)
         work = path/f'.lightbrain.writing-{os.getpid()}' if inside else beside(path, f'writing-{os.getpid()}')
         new,old = work/'new',work/'old'
         try:

@@ -9,8 +9,9 @@ __all__ = ['SET_FILES', 'ORDERS', 'STRETCH', 'split_of', 'split_documents', 'ass
            'get_batch', 'shuffled', 'load_manifest', 'TokenDataset']
 
 # %% ../nbs/02_data.ipynb #2b05dadd
-import hashlib, json, shutil
+import hashlib, json, re
 from collections import Counter
+from contextlib import suppress
 from pathlib import Path
 import numpy as np
 from fastcore.basics import patch
@@ -127,9 +128,17 @@ def set_files(
 
 def _not_in(source, out):
     "`ValueError` if what is to be read lies where the result goes, and would be replaced"
-    for o in source if isinstance(source, (list,tuple)) else [source]:
-        if isinstance(o, (str,Path)) and _exists(Path(o)) and Path(o).resolve().is_relative_to(out):
-            raise ValueError(f"the source '{o}' lies in '{out}', where the result should go; choose another folder")
+    some = [o for o in (source if isinstance(source, (list,tuple)) else [source]) if isinstance(o, (str,Path))]
+    for o in (o for each in some for o in ([each] if _exists(Path(each)) else str(each).split(','))):
+        if _exists(Path(o)) and Path(o).resolve().is_relative_to(out):
+            raise ValueError(f"'{o}' lies in '{out}', where the result should go; choose another folder")
+
+def _clear(work):
+    "Remove shards, and the folder if nothing else is in it"
+    for o in work.glob('*'):
+        ours = re.fullmatch(r'\.?\d{6}-[0-9a-f]{20}\.npz(\.writing-\d+)?|signatures\.npy', o.name)
+        with suppress(OSError): ours and o.unlink()
+    with suppress(OSError): work.rmdir()
 
 def prepare(
     source, # Anything `load_documents` takes
@@ -148,19 +157,21 @@ def prepare(
     enc,out = tokenizer or gpt2_tokenizer(),Path(out_dir).resolve()
     set_files(out)                                           # what will be refused is refused now
     _not_in(source, out)
+    _not_in(evaluation, out)
     docs = load_documents(source, workers=workers or min(cores(), 8), **columns)
     index = NgramIndex(_records(evaluation)) if evaluation is not None else None
     work = beside(out, 'shards')
-    with lock_folder(out), atomic_dir(out, marker='manifest.json', ours=set_files(out)) as tmp:
+    with lock_folder(out):
         try:
-            shards = tokenize(docs, work, enc, workers, near_duplicates=='drop', index, progress)
-            m = assemble(docs, shards, work, tmp, enc, validation, test_records, near_duplicates, index)
+            with atomic_dir(out, marker='manifest.json', ours=set_files(out)) as tmp:
+                shards = tokenize(docs, work, enc, workers, near_duplicates=='drop', index, progress)
+                m = assemble(docs, shards, work, tmp, enc, validation, test_records, near_duplicates, index)
         except BaseException as e:
             left = len(list(work.glob('*.npz')))
             if left>1: e.add_note(f'{left} finished pieces are kept: the same command continues from there')
-            else: shutil.rmtree(work, ignore_errors=True)        # a single piece is quickly made again
+            else: _clear(work)                               # a single piece is quickly made again
             raise
-        shutil.rmtree(work, ignore_errors=True)
+        _clear(work)
     return m
 
 # %% ../nbs/02_data.ipynb #8d6cbd69

@@ -78,8 +78,22 @@ def test_a_file_that_comes_while_we_work(tmp_path):
         yield from load_documents('synthetic:60')
         (out/'thesis.txt').write_text('mine')
     with pytest.raises(ValueError, match='thesis.txt'): prepare(docs(), out, progress=False)
-    assert contents(out)==before | {'thesis.txt': b'mine'}
-    assert [o.name for o in tmp_path.iterdir() if o.name!='set'] in ([], ['.set.shards'])
+    assert contents(out)==before | {'thesis.txt': b'mine'} and [o.name for o in tmp_path.iterdir()]==['set']
+
+def test_a_folder_named_like_the_shards(tmp_path):
+    write(tmp_path/'.set.shards', thesis__txt='mine')
+    prepare('synthetic:50', tmp_path/'set', progress=False)
+    assert contents(tmp_path/'.set.shards')=={'thesis.txt': b'mine'}
+
+def test_names_in_a_forged_manifest(tmp_path, monkeypatch):
+    "A list may name files of its own folder only"
+    out = tmp_path/'set'
+    monkeypatch.setattr(core, '_fixed', lambda path: path==out)
+    forged = json.dumps(dict(format='lightbrain-test', files=['a', '../thesis.txt', str(tmp_path/'other.txt'), 7, None]))
+    write(out, a='x', manifest__json=forged)
+    write(tmp_path, thesis__txt='mine', other__txt='mine')
+    with atomic_dir(out, marker='manifest.json') as d: (d/'manifest.json').write_text(MANIFEST)
+    assert contents(tmp_path)=={'set/manifest.json': MANIFEST.encode(), 'thesis.txt': b'mine', 'other.txt': b'mine'}
 
 def small(): return GPT(GPTConfig(vocab_size=50, block_size=8, n_layer=1, n_head=1, n_embd=8))
 
@@ -271,24 +285,28 @@ def test_a_lock_of_a_killed_process(env, tmp_path):
         with lock_folder(out): pass
     assert not contents(tmp_path) and not (tmp_path/'run').exists()
 
-def test_many_for_one_lock(env, tmp_path):
-    "Twelve processes ask again and again: never two at a time"
+@pytest.mark.parametrize('locked', [True,False])
+def test_many_for_one_lock(env, tmp_path, locked):
+    "Twelve processes ask again and again: never two at a time. Negative control: without the lock they meet"
     code = """if True:
         import os, sys, time
+        from contextlib import nullcontext
         from lightbrain.core import lock_folder
-        got = 0
-        while got<20:
+        if sys.argv[2]=='False': lock_folder = nullcontext
+        got,end = 0,time.monotonic()+60
+        while got<20 and time.monotonic()<end:
             try:
-                with lock_folder(sys.argv[1]+'/run'):
+                with lock_folder(sys.argv[1]+'/a/b/run'):
                     fd = os.open(sys.argv[1]+'/inside', os.O_CREAT|os.O_EXCL)
+                    time.sleep(0.002)
                     os.close(fd); os.unlink(sys.argv[1]+'/inside')
                     got += 1
             except ValueError: pass
             time.sleep(0.001)"""
-    for p in [python(env, code, tmp_path) for _ in range(12)]:
-        _,err = p.communicate(timeout=120)
-        assert p.returncode==0, err
-    assert not contents(tmp_path)
+    ps = [python(env, code, tmp_path, locked) for _ in range(12)]
+    err = ''.join(p.communicate(timeout=200)[1] for p in ps)
+    assert ('FileExistsError' in err)!=locked and (not locked or not err), err
+    assert not locked or not contents(tmp_path)
 
 # prepared again, prepared twice
 
