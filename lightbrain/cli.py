@@ -29,7 +29,7 @@ def shell_args(
     f, # A function whose parameters have docments
     argv:list, # The words after the command's name
 )->dict: # Keyword arguments
-    "What a shell says to `f`; `--max-steps` or `--max_steps`: fastcore's versions differ in what they understand"
+    "What a shell says to `f`; `--max-steps` or `--max_steps`, of which each fastcore knows one"
     p = anno_parser(f)
     flags = {o.replace('_', '-'): o for a in p._actions for o in a.option_strings}
     words = [o.partition('=') for o in argv]
@@ -39,8 +39,8 @@ def shell_args(
 def _in_script(frame):
     "Is this the top level of a file that is being run, as a console script is?"
     g = frame.f_globals
-    if frame.f_locals is not g or g.get('__name__')!='__main__' or not g.get('__file__'): return False
-    return Path(g['__file__']).resolve()==Path(frame.f_code.co_filename).resolve()
+    if frame.f_locals is not g or g.get('__name__')!='__main__': return False
+    return bool(g.get('__file__')) and Path(g['__file__']).resolve()==Path(frame.f_code.co_filename).resolve()
 
 def command(
     f, # A function whose parameters have docments
@@ -50,10 +50,11 @@ def command(
         try: r = f(**shell_args(f, sys.argv[1:]))
         except (ValueError, OSError, ImportError, KeyboardInterrupt) as e:
             raise SystemExit(f'lightbrain-{f.__name__}: {one_line(e)}') from None
-        return int(bool(getattr(r, 'problems', ())))         # the exit code; only the doctor's report has any
+        return int(bool(getattr(r, 'problems', ())))     # the exit code; only the doctor has any
     @wraps(f)
     def cmd(*args, **kwargs):
-        return shell() if not args and not kwargs and _in_script(sys._getframe(1)) else f(*args, **kwargs)
+        if not args and not kwargs and _in_script(sys._getframe(1)): return shell()
+        return f(*args, **kwargs)
     cmd.shell = shell
     return cmd
 
@@ -90,10 +91,10 @@ def free_place(
     if note.exists(): old = os.fsdecode(note.read_bytes())
     else:
         try: old,new = load_manifest(out)['source'],load_documents(source).name
-        except ValueError: new = None                        # not readable any more: it may be made again
+        except ValueError: new = None            # not readable any more: it may be made again
     if old!=new:
-        raise ValueError(f"'{out}' holds a set made from {old}, not from {new}; say where this one should go with "
-            "--out")
+        raise ValueError(f"'{out}' holds a set made from {old}, not from {new}; say where this one "
+            "should go with --out")
     return str(out)
 
 def remember(
@@ -255,8 +256,8 @@ def load_model(
     settle(folder/'model')
     if (folder/'model'/'config.json').exists(): folder = folder/'model'
     if (folder/'config.json').exists() and not (folder/SEALS).exists():
-        print(f"note: '{folder}' has no {SEALS}, so nobody can say whether its files are as they were written",
-            file=sys.stderr)
+        print(f"note: '{folder}' has no {SEALS}, so nobody can say whether its files are as they were "
+            "written", file=sys.stderr)
     return GPT.from_pretrained(folder).to(pick_device(device))
 
 @command
@@ -295,8 +296,8 @@ def generate(
     if samples<1: raise ValueError(f"samples={samples} must be at least 1")
     m,enc = load_model(model, device),gpt2_tokenizer()
     if input.endswith(' '):
-        print('note: --input ends in a blank, but a word carries its blank in front: without it the model need not '
-            'begin in mid-word', file=sys.stderr)
+        print('note: --input ends in a blank, but a word carries its blank in front: without it the '
+            'model need not begin in mid-word', file=sys.stderr)
     g = torch.Generator(m.lm_head.weight.device).manual_seed(seed)
     texts = []
     for _ in range(samples):

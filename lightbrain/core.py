@@ -255,13 +255,13 @@ def fsync(
     try: os.fsync(fd)
     finally: os.close(fd)
 
-DROPPINGS = '.DS_Store','desktop.ini','Thumbs.db','@eaDir','lost+found'      # nobody's files: systems leave them behind
+DROPPINGS = '.DS_Store','desktop.ini','Thumbs.db','@eaDir','lost+found'      # left by systems
 
 def listed(
     folder, # Any folder
     manifest:str, # Name of the manifest in it, such as 'manifest.json'
-    otherwise=(), # Names to believe if the manifest is damaged, so that it lists nothing, but has our mark in it
-)->set: # File names, the manifest's too; empty if there is no manifest, or it does not carry our mark
+    otherwise=(), # Names to believe if it lists nothing, being damaged, but has our mark in it
+)->set: # File names, the manifest's too; empty if there is none, or none with our mark
     "Which files of a folder are ours: those that a manifest of format 'lightbrain-...' lists"
     try: raw = (Path(folder)/manifest).read_bytes()
     except OSError: return set()
@@ -271,23 +271,24 @@ def listed(
     splits = m.get('splits') if isinstance(m.get('splits'), dict) else {}
     names = [o.get('file') for o in splits.values() if isinstance(o, dict)]
     names += m['files'] if isinstance(m.get('files'), (list,dict)) else []
-    return {manifest, *(o for o in names if isinstance(o, str) and Path(o).name==o)}       # no '../thesis.txt'
+    return {manifest, *(o for o in names if isinstance(o, str) and Path(o).name==o)}   # no '../x'
 
 def _check_strays(folder, ours, path):
     "`ValueError` if `folder`, which is or was at `path`, holds anything that is not ours"
-    known = lambda o: o.name in DROPPINGS or o.name.startswith('.lightbrain.') or o.name in ours and not o.is_dir()
-    strays = sorted(o.name for o in folder.iterdir() if not known(o))
+    nobodys = lambda name: name in DROPPINGS or name.startswith('.lightbrain.')
+    strays = sorted(o.name for o in folder.iterdir()
+                    if not nobodys(o.name) and (o.name not in ours or o.is_dir()))
     if strays:
         more = f' and {len(strays)-1} more' if len(strays)>1 else ''
-        raise ValueError(f"folder '{path}' holds '{strays[0]}'{more}, not written by LightBrain, which would be "
-            "lost; choose a new or an empty folder, or move it away")
+        raise ValueError(f"folder '{path}' holds '{strays[0]}'{more}, not written by LightBrain, which "
+            "would be lost; choose a new or an empty folder, or move it away")
 
 def check_folder(
     path, # A folder that is to be written as a whole
     marker:str|None=None, # Name of the manifest that proves an existing folder to be ours
     ours=None, # Names of the files that are ours; what `marker` lists unless given
 )->set: # The names that are ours
-    "`ValueError` unless `path` is absent, empty, or holds nothing but our own files; ask before the work begins"
+    "`ValueError` unless `path` is absent, empty, or holds our files only; ask before the work begins"
     path = Path(path).resolve()               # through links, to the folder itself
     if path.parent==path: raise ValueError(f"'{path}' is the root of a disk; name a folder on it")
     above = next(o for o in path.parents if o.exists())
@@ -299,10 +300,10 @@ def check_folder(
 
 # %% ../nbs/00_core.ipynb #f7bd172b
 def _fixed(path):
-    "Is it a folder that cannot be renamed: a mount point, or one in a place that is not ours to write?"
+    "Is it a folder that cannot be renamed: a mount point, or one in a place we may not write to?"
     if not path.is_dir(): return False
     if os.path.ismount(path) or not os.access(path.parent, os.W_OK): return True
-    try: mounts = Path('/proc/self/mountinfo').read_text(errors='surrogateescape')     # Linux: `mount --bind`, too
+    try: mounts = Path('/proc/self/mountinfo').read_text(errors='surrogateescape')   # mount --bind
     except OSError: return False
     name = ''.join(f'\\{ord(c):03o}' if c in ' \t\n\\' else c for c in str(path))
     return any(o.split()[4]==name for o in mounts.splitlines())
@@ -325,22 +326,22 @@ def _locked(fd):
             import fcntl
             fcntl.flock(fd, fcntl.LOCK_EX|fcntl.LOCK_NB)
     except (BlockingIOError, PermissionError): return False
-    except OSError: pass                            # a file system without locks: better than no work at all
+    except OSError: pass               # a file system without locks: better than no work at all
     return True
 
 def _take(file):
     "An open file that we have locked; None if another process has it"
     for _ in range(1000):
-        with suppress(FileNotFoundError):           # its last holder has just removed it, or its folder: once more
+        try:
             file.parent.mkdir(parents=True, exist_ok=True)
             fd = os.open(file, os.O_RDWR|os.O_CREAT, 0o666)
-            ours = False
-            try:
-                if not _locked(fd): return None
-                ours = os.path.samestat(os.fstat(fd), os.stat(file))
-                if ours: return fd
-            finally:
-                if not ours: os.close(fd)
+        except (FileNotFoundError, FileExistsError):
+            if file.parent.is_file(): raise
+            continue                   # somebody removes an empty folder just now: once more
+        if not _locked(fd): return os.close(fd)
+        with suppress(FileNotFoundError):
+            if os.path.samestat(os.fstat(fd), os.stat(file)): return fd
+        os.close(fd)                   # its last holder has just removed it: once more
 
 _held = set()      # (process, thread, folder): who holds a lock may ask for it again
 
@@ -349,7 +350,7 @@ def lock_folder(
     path, # The folder of a run or of a set; it need not exist
     doing:str='writing', # For the message: another process is `doing` this folder
 ):
-    "Let one process at a time write to a folder; a second one gets a `ValueError` at once, the first is untouched"
+    "One process at a time writes to a folder; a second one gets a `ValueError` at once"
     path = Path(path).resolve()
     me,file = (os.getpid(), get_ident(), path),beside(path, 'writer.lock')
     if me in _held: yield; return
@@ -357,18 +358,18 @@ def lock_folder(
     fd = _take(file)
     try:
         if fd is None:
-            raise ValueError(f"another process is {doing} '{path}'; wait until it is done, or choose another folder")
+            raise ValueError(f"another process is {doing} '{path}'; wait until it is done, or choose "
+                "another folder")
         _held.add(me)
         yield
     finally:
         _held.discard(me)
         if fd is not None:
-            if os.name!='nt': file.unlink(missing_ok=True)      # while we hold it
-            os.close(fd)
-            if os.name=='nt':
-                with suppress(OSError): file.unlink()           # Windows removes no open file
+            if os.name=='nt': os.close(fd)          # Windows removes no open file
+            with suppress(OSError): file.unlink()   # elsewhere: while we hold it
+            if os.name!='nt': os.close(fd)
         for o in made:
-            with suppress(OSError): o.rmdir()       # folders made for nothing; one that is used stays
+            with suppress(OSError): o.rmdir()       # made for nothing; one that is used stays
 
 
 # %% ../nbs/00_core.ipynb #c7ff40ed
@@ -382,7 +383,7 @@ def _left(path):
                 if {p.name for p in o.iterdir()}<={'new','old','ready','plan.json'}: yield o
 
 def _move_in(work, path):
-    "Bring a complete folder to its place, file by file, the manifest last; the same again if interrupted"
+    "Bring a complete folder to its place, file by file, the manifest last; again, if interrupted"
     plan,ready = json.loads((work/'plan.json').read_bytes()),work/'ready'
     new = sorted(ready.iterdir(), key=lambda o: o.name==plan['last'])
     for name in plan['gone'] if new else (): (path/name).unlink(missing_ok=True)
@@ -396,11 +397,11 @@ def _half(work, path):
     return (work/'new').exists() and (work/'old').exists()
 
 def _clean_up(path):
-    "Under the lock, so that nobody else is at work: finish what was swapped by half, remove what is unfinished"
+    "Under the lock, so nobody is at work: finish what was swapped by half, remove the unfinished"
     for work in list(_left(path)):
         if _half(work, path):
             if work.parent==path: _move_in(work, path)
-            elif path.exists(): continue            # somebody made another folder of that name: touch neither
+            elif path.exists(): continue        # somebody made another of that name: touch neither
             else: (work/'new').rename(path)
         shutil.rmtree(work, ignore_errors=True)
 
@@ -415,8 +416,8 @@ def settle(
             try:
                 with lock_folder(path): return _clean_up(path)
             except ValueError: pass
-            except OSError: return                  # it is not ours to write: whoever may write will finish it
-        time.sleep(0.02)                            # a living process is swapping at this very moment
+            except OSError: return              # not ours to write: whoever may will finish it
+        time.sleep(0.02)                        # a living process is swapping just now
 
 def _stand_in(path):
     "Is this process in `path`, as its shell is, perhaps? It would go away with the old folder"
@@ -437,7 +438,8 @@ def atomic_dir(
         _clean_up(path)
         ours = check_folder(path, marker, ours)
         inside = _fixed(path) or _stand_in(path)
-        work = path/f'.lightbrain.writing-{os.getpid()}' if inside else beside(path, f'writing-{os.getpid()}')
+        mine = f'writing-{os.getpid()}'
+        work = path/f'.lightbrain.{mine}' if inside else beside(path, mine)
         new,old = work/'new',work/'old'
         try:
             new.mkdir(parents=True)

@@ -113,25 +113,28 @@ def assemble(
     return m
 
 # %% ../nbs/02_data.ipynb #7485a67f
-SET_FILES = {'manifest.json', 'train.bin', 'validation.bin', 'documents.tsv', 'questions.jsonl', 'datasheet.md'}
+SET_FILES = {'manifest.json', 'train.bin', 'validation.bin', 'documents.tsv', 'questions.jsonl',
+             'datasheet.md'}
 
 def set_files(
     folder, # Where a set is to go
 )->set: # Names of the files in it that `prepare` may replace
-    "`ValueError` unless a set may be written to `folder`: absent, empty, or nothing in it but what we wrote"
+    "`ValueError` unless a set may be written to `folder`: absent, empty, or with our files only"
     settle(folder)
     ours,sheet = listed(folder, 'manifest.json', SET_FILES),Path(folder)/'datasheet.md'
     ours_by_sheet = sheet.is_file() and b'Prepared by LightBrain' in sheet.read_bytes()
     if not ours>={'train.bin','validation.bin'} and (ours or ours_by_sheet):
-        ours = ours | SET_FILES                              # a damaged manifest, or one of an older format
+        ours = ours | SET_FILES                  # a damaged manifest, or one of an older format
     return check_folder(folder, ours=ours)
 
 def _not_in(source, out):
     "`ValueError` if what is to be read lies where the result goes, and would be replaced"
-    some = [o for o in (source if isinstance(source, (list,tuple)) else [source]) if isinstance(o, (str,Path))]
-    for o in (o for each in some for o in ([each] if _exists(Path(each)) else str(each).split(','))):
-        if _exists(Path(o)) and Path(o).resolve().is_relative_to(out):
-            raise ValueError(f"'{o}' lies in '{out}', where the result should go; choose another folder")
+    for each in source if isinstance(source, (list,tuple)) else [source]:
+        if not isinstance(each, (str,Path)): continue
+        for o in [each] if _exists(Path(each)) else str(each).split(','):
+            if _exists(Path(o)) and Path(o).resolve().is_relative_to(out):
+                raise ValueError(f"'{o}' lies in '{out}', where the result should go; choose another "
+                    "folder")
 
 def _clear(work):
     "Remove shards, and the folder if nothing else is in it"
@@ -164,8 +167,10 @@ def prepare(
     with lock_folder(out):
         try:
             with atomic_dir(out, marker='manifest.json', ours=set_files(out)) as tmp:
-                shards = tokenize(docs, work, enc, workers, near_duplicates=='drop', index, progress)
-                m = assemble(docs, shards, work, tmp, enc, validation, test_records, near_duplicates, index)
+                near = near_duplicates=='drop'
+                shards = tokenize(docs, work, enc, workers, near, index, progress)
+                m = assemble(docs, shards, work, tmp, enc, validation, test_records, near_duplicates,
+                    index)
         except BaseException as e:
             left = len(list(work.glob('*.npz')))
             if left>1: e.add_note(f'{left} finished pieces are kept: the same command continues from there')

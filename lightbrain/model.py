@@ -280,7 +280,7 @@ MODEL_FILES = {SEALS, 'README.md', 'config.json', 'model.safetensors', 'vocab.js
 def our_files(
     dir, # Folder of a model
 )->set: # Names of the files in it that `save_pretrained` may replace
-    "`ValueError` unless a model may be saved to `dir`: absent, empty, or nothing in it but what we wrote"
+    "`ValueError` unless a model may be saved to `dir`: absent, empty, or with our files only"
     settle(dir)
     return check_folder(dir, ours=listed(dir, SEALS, MODEL_FILES))
 
@@ -297,7 +297,8 @@ def save_pretrained(self:GPT,
         # named_parameters names a tied matrix once, so lm_head is left out
         save_file({n: turn(n, p) for n,p in self.named_parameters()}, d/'model.safetensors', metadata={'format': 'pt'})
         for name,data in files.items(): (d/name).write_bytes(data)
-        seals = {o.name: file_sha256(o) for o in sorted(d.iterdir())} | {'README.md': None}      # yours to edit
+        seals = {o.name: file_sha256(o) for o in sorted(d.iterdir())}
+        seals['README.md'] = None                                          # yours to edit
         (d/SEALS).write_bytes(json.dumps(dict(format='lightbrain-model-1', files=seals), indent=2).encode())
 
 # %% ../nbs/04_model.ipynb #5a07dbc6
@@ -351,16 +352,17 @@ def read_weights(
 def verify_model(
     dir, # Folder of a model
 )->bool: # False if there is nothing to compare with: a model from elsewhere
-    "`ValueError` if a file is not as `save_pretrained` wrote it, but for README.md, which is yours to edit"
+    "`ValueError` if a file is not as `save_pretrained` wrote it; README.md is yours to edit"
     mark = Path(dir)/SEALS
     if not mark.exists(): return False
     try:
         files = json.loads(mark.read_bytes())['files']
-        bad = next((o for o,want in files.items() if want and file_sha256(mark.with_name(o))!=want), None)
+        same = lambda o,want: not want or file_sha256(mark.with_name(o))==want
+        bad = next((o for o,want in files.items() if not same(o, want)), None)
     except (ValueError, KeyError, TypeError, AttributeError): bad = SEALS
     except FileNotFoundError as e: bad = Path(e.filename).name
-    if bad: raise ValueError(f"'{mark.with_name(bad)}' is not as it was written; save or copy the model again, or, if "
-        f"you changed it yourself, delete {SEALS}")
+    if bad: raise ValueError(f"'{mark.with_name(bad)}' is not as it was written; save or copy the model "
+        f"again, or, if you changed it yourself, delete {SEALS}")
     return True
 
 @patch(cls_method=True)
