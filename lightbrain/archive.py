@@ -30,7 +30,7 @@ def _names(folder):
     except (FileNotFoundError,NotADirectoryError): return []
 
 def _is_ours(path):
-    "Does it hold at least one file of a checkpoint? One that cannot be looked into counts: reading it will say why"
+    "Does it hold a file of a checkpoint? If we may not look: yes, and reading it will say why"
     try: return any(o in FILES for o in _names(path))
     except OSError: return True
 
@@ -45,7 +45,7 @@ def list_checkpoints(
 # %% ../nbs/04ba_archive.ipynb #f1e423fa
 def latest_checkpoint(
     *folders, # The run's checkpoints, and other homes of them; need not exist
-    passing=(ValueError,), # Errors that mean "take an older one"; add OSError to pass over what cannot be read
+    passing=(ValueError,), # Errors that mean "take an older one"; with OSError also what cannot be read
 )->tuple: # (path or None, list of (path, reason) for newer ones passed over)
     "The newest checkpoint that verifies, and what was skipped on the way, and why"
     skipped = []
@@ -63,13 +63,14 @@ def best_checkpoint(
     found = []
     for step,p in list_checkpoints(folder):
         try: loss = json.loads((p/'state.json').read_text(encoding='utf-8'))['val_loss']
-        except (FileNotFoundError,ValueError,KeyError,TypeError): continue      # broken, or saved by somebody else
+        # broken, or saved by somebody else
+        except (FileNotFoundError,ValueError,KeyError,TypeError): continue
         if isinstance(loss, (int,float)): found.append((loss, step, p))
     return next((p for _,_,p in sorted(found) if why_broken(p) is None), None)
 
 # %% ../nbs/04ba_archive.ipynb #632431e9
 def _discard(hidden, path):
-    "Remove the files of a checkpoint from a folder that had the name `path`; what else is in it gets that name back"
+    "Remove the files of a checkpoint that had the name `path`; what else is there gets that name back"
     for o in FILES:
         with suppress(OSError): (hidden/o).unlink()
     try: hidden.rmdir()
@@ -90,11 +91,13 @@ def prune_checkpoints(
     best = best_checkpoint(folder) if old else None
     old = [p for p in old if p!=best]
     for p in old: p.rename(p.with_name(f'.{p.name}.old-pruned'))
-    for name in _names(folder):                             # also what a killed clean-up left behind, or a killed save
-        m,p = re.fullmatch(r'\.(step-(\d+))\.(old-pruned|writing-\d+|writer\.lock)', name),Path(folder)/name
+    for name in _names(folder):  # also what a killed clean-up left behind, or a killed save
+        p = Path(folder)/name
+        m = re.fullmatch(r'\.(step-(\d+))\.(old-pruned|writing-\d+|writer\.lock)', name)
         if not m or int(m[2])>found[0][0]: continue
         if m[3]=='old-pruned': _discard(p, Path(folder)/m[1]); continue
-        with suppress(ValueError,OSError), lock_folder(Path(folder)/m[1]):      # is somebody writing there? not now
+        # is somebody writing there? not now
+        with suppress(ValueError,OSError), lock_folder(Path(folder)/m[1]):
             if p.is_dir() and 'old' not in _names(p): shutil.rmtree(p, ignore_errors=True)
     return old
 
@@ -104,7 +107,8 @@ def set_aside(
 )->Path: # Where it is now: `path.aside-1`, or the next free number
     "Give something another name; nothing in it changes"
     path = Path(path)
-    free = next(o for i in count(1) if not os.path.lexists(o:=path.with_name(f'{path.name}.aside-{i}')))
+    names = (path.with_name(f'{path.name}.aside-{i}') for i in count(1))
+    free = next(o for o in names if not os.path.lexists(o))
     path.rename(free)
     return free
 
@@ -126,7 +130,8 @@ def mirror_checkpoint(
     seal,files = (path/'MANIFEST.json').read_bytes(),verify_checkpoint(path)['files']
     if not (dest/'MANIFEST.json').is_file() or (dest/'MANIFEST.json').read_bytes()!=seal or why_broken(dest):
         make_way(dest)
-        with needs_room(home, sum(o['size'] for o in files.values())), atomic_dir(dest, FILES[0], FILES) as tmp:
+        need = sum(o['size'] for o in files.values())
+        with needs_room(home, need), atomic_dir(dest, FILES[0], FILES) as tmp:
             for name in (*files, 'MANIFEST.json'):
                 shutil.copyfile(path/name, tmp/name)
                 fsync(tmp/name)

@@ -122,7 +122,8 @@ def write_part(
     except RecursionError:
         raise ValueError(f"{name} is nested too deeply or contains itself; save a flatter state") from None
     save_file(dict(tensors), folder/f'{name}.safetensors')
-    (folder/f'{name}.json').write_bytes(skeleton.encode())       # bytes: Windows puts others into a text file
+    # bytes: Windows puts others into a text file
+    (folder/f'{name}.json').write_bytes(skeleton.encode())
 
 def read_part(
     folder:Path, # The folder
@@ -158,7 +159,8 @@ def write_manifest(
     step:int, # Optimiser steps done
 )->None:
     "Write `MANIFEST.json`: format, step, size and sha256 of every file, versions"
-    ours = [folder/o for o in FILES[1:] if (folder/o).exists()]      # and nothing that a system may have left there
+    # and nothing that a system may have left there
+    ours = [folder/o for o in FILES[1:] if (folder/o).exists()]
     files = {p.name:dict(size=p.stat().st_size, sha256=file_sha256(p)) for p in ours}
     body = dict(format=FORMAT, step=step, files=files, versions=versions())
     (folder/'MANIFEST.json').write_bytes(manifest_text(body).encode())
@@ -172,15 +174,18 @@ def read_manifest(
     f,body = folder/'MANIFEST.json',None
     try: raw = f.read_bytes()
     except (FileNotFoundError,NotADirectoryError):
-        raise ValueError(f"{f} is missing, so {folder} is no complete checkpoint; use another one") from None
+        raise ValueError(f"{f} is missing, so {folder} is no complete checkpoint; "
+                         "use another one") from None
     try:
         body = json.loads(raw)
         body.pop('seal')
         sound = manifest_text(body).encode()==raw
     except (ValueError,AttributeError,KeyError,TypeError,RecursionError): sound = False
     n = body.get('format') if isinstance(body, dict) else None
-    if n!=FORMAT if sound else isinstance(n, int) and n>FORMAT:      # a later format may be sealed in another way
-        raise ValueError(f"{f} has format {n}, this version reads {FORMAT}; use the version that wrote it")
+    # a later format may be sealed in another way
+    if n!=FORMAT if sound else isinstance(n, int) and n>FORMAT:
+        raise ValueError(f"{f} has format {n}, this version reads {FORMAT}; "
+                         "use the version that wrote it")
     if not sound: raise ValueError(f"{f} is not as it was written; use an older checkpoint")
     return body
 
@@ -191,15 +196,19 @@ def verify_checkpoint(
     "Check size and sha256 of every file; `ValueError` names the first bad one"
     path = Path(path)
     body = read_manifest(path)
-    absent,strange = ([o for o in a if o not in b] for a,b in ((FILES[1:],body['files']), (body['files'],FILES)))
+    absent = [o for o in FILES[1:] if o not in body['files']]
+    strange = [o for o in body['files'] if o not in FILES]
     if absent: raise ValueError(f"{path} lacks {', '.join(absent)}; use another checkpoint")
-    if strange: raise ValueError(f"{path} lists {', '.join(strange)}, which save_checkpoint does not write; use another one")
+    if strange:
+        raise ValueError(f"{path} lists {', '.join(strange)}, which save_checkpoint does not write; "
+                         "use another one")
     for name,want in body['files'].items():
         f,why = path/name,None
         try:
             size = f.stat().st_size
             if size!=want['size']: why = f"has {size:,} bytes where {want['size']:,} were written"
-            elif file_sha256(f)!=want['sha256']: why = 'holds other bytes than were written (its sha256 differs)'
+            elif file_sha256(f)!=want['sha256']:
+                why = 'holds other bytes than were written (its sha256 differs)'
         except FileNotFoundError: why = 'is missing'
         if why: raise ValueError(f"{f} {why}; use an older checkpoint")
     return body
@@ -207,7 +216,7 @@ def verify_checkpoint(
 def why_broken(
     path, # A checkpoint folder
 )->str|None: # A sentence, or None when it verifies
-    "What is wrong with a checkpoint, if anything; `OSError` if it cannot be read, which is another thing"
+    "What is wrong with a checkpoint, if anything; `OSError` if it cannot be read at all"
     try: verify_checkpoint(path)
     except ValueError as e: return str(e)
 

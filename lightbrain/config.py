@@ -82,7 +82,7 @@ def _cast(name, kind, v):
     kind,*none = get_args(kind) or (kind,)                # int|None is (int, NoneType)
     if none and (v is None or v=='None'): return None
     try:
-        if kind is int and str(v).lstrip('-').isdecimal(): return int(v)              # of any length, exactly
+        if kind is int and str(v).lstrip('-').isdecimal(): return int(v)  # of any length, exactly
         if kind is int and not isinstance(v, bool) and float(v)==int(float(v)): return int(float(v))
         if kind is float and not isinstance(v, bool): return float(v)
         if kind is bool and str(v).lower() in ('true','false'): return str(v).lower()=='true'
@@ -104,9 +104,9 @@ def check_config(
     if not 0<=cfg.save_minutes<math.inf:
         raise ValueError(f"save_minutes={cfg.save_minutes} must be 0 (never by the clock) or more; 5 is usual")
     if not cfg.grad_clip>0:
-        raise ValueError(f"grad_clip={cfg.grad_clip} must be above 0; 1.0 is usual, inf never clips")
+        raise ValueError(f"grad_clip={cfg.grad_clip} must be above 0; 1.0 is usual, inf is never")
     if cfg.mirror is not None and not (isinstance(cfg.mirror, str) and cfg.mirror.strip()):
-        raise ValueError(f"mirror={cfg.mirror!r} must be the name of a folder, as text; leave it out for none")
+        raise ValueError(f"mirror={cfg.mirror!r} must be text, a folder's name; leave it out for none")
     if not (0<=cfg.beta1<1 and 0<=cfg.beta2<1):
         raise ValueError(f"beta1={cfg.beta1} and beta2={cfg.beta2} must be at least 0 and below 1")
     for name,ok in dict(optimizer=('adamw','muon'), step=('plain','fast'), order=('windows','blocks')).items():

@@ -25,11 +25,11 @@ from .model import GPT, our_files
 from .kernels import keep_heap
 from .faststep import FastStep, faster_dtype, free_memory, is_out_of_memory, pick_micro_batch
 from .optim import Muon, make_optimizer
-from .checkpoint import (load_checkpoint, needs_room, read_part, rng_state, save_checkpoint,
-    set_rng_state, versions)
+from .checkpoint import (load_checkpoint, needs_room, read_part, rng_state,
+    save_checkpoint, set_rng_state, versions)
 from .config import MAY_CHANGE, TrainConfig, check_config, config_difference, config_hash
-from .archive import (checkpoint_dir, latest_checkpoint, list_checkpoints, make_way, mirror_checkpoint,
-    prune_checkpoints, set_aside)
+from .archive import (checkpoint_dir, latest_checkpoint, list_checkpoints, make_way,
+    mirror_checkpoint, prune_checkpoints, set_aside)
 from .watch import PLOTS, LivePlot, RunLog, plot_run, read_metrics, run_figure, validation_loss
 from .precision import DTYPES, Guard, autocast
 from .parallel import hold_back, join_team, leave_team, wrap
@@ -135,15 +135,16 @@ class Trainer:
         data, # Folder made by `prepare`
         out, # Run folder: config.yaml, metrics.jsonl, checkpoints/, tensorboard/, model/
         progress:bool=True, # Show a progress bar, and say what is worth saying?
-        force:bool=False, # Go on even if data or settings are others, or begin anew if no checkpoint can be used?
+        force:bool=False, # Go on though data or settings differ; begin anew if no checkpoint is usable?
         live:bool=False, # In a notebook, show a loss curve that grows?
     ):
         self.config,self.out,self.force,self.live = config,Path(out),force,live
         here,there = self.out.resolve(),Path(data).resolve()
-        if here.parent==here: raise ValueError(f"'{out}' is the root of a disk; name a folder on it for --out")
+        if here.parent==here:
+            raise ValueError(f"'{out}' is the root of a disk; name a folder on it for --out")
         if there in (here, *here.parents):
-            raise ValueError(f"the run '{out}' would lie in the folder of its data; choose a place beside it for --out, "
-                f"such as '{there.with_name(there.name+'-run')}'")
+            raise ValueError(f"the run '{out}' would lie in the folder of its data; choose a place "
+                f"beside it for --out, such as '{there.with_name(there.name+'-run')}'")
         self.train,self.val = (TokenDataset(data, s, verify=True) for s in ('train','validation'))
         self.team = join_team(config.device)
         self.device,self.progress = self.team.device,progress and self.team.first
@@ -283,12 +284,13 @@ def train_step(self:Trainer)->tuple: # (loss, gradient norm before clipping), nu
 # %% ../nbs/05_train.ipynb #1a002150
 @patch
 def homes(self:Trainer)->list: # Folders with checkpoints
-    "Where this run's checkpoints may lie: its own folder, and a folder of its own in the second home"
+    "Where this run's checkpoints may lie: its folder, and a folder of its own in the second home"
     c,here = self.config,os.path.abspath(self.out)
     if not c.mirror: return [self.out/'checkpoints']
-    settings = {k:v for k,v in asdict(c).items() if k not in MAY_CHANGE and v!=getattr(TrainConfig, k)}
-    whose = step_seed(os.path.normcase(here), settings, *self.data_hashes().values())
-    return [self.out/'checkpoints', Path(c.mirror)/f'{Path(here).name}-{whose>>31:08x}'/'checkpoints']
+    chosen = {k:v for k,v in asdict(c).items() if k not in MAY_CHANGE and v!=getattr(TrainConfig, k)}
+    whose = step_seed(os.path.normcase(here), chosen, *self.data_hashes().values())
+    mine = f'{Path(here).name}-{whose>>31:08x}'
+    return [self.out/'checkpoints', Path(c.mirror)/mine/'checkpoints']
 
 @patch
 def data_hashes(self:Trainer)->dict: # Split -> sha256
@@ -322,11 +324,11 @@ def save(self:Trainer)->Path: # The checkpoint's folder
 @patch
 def arithmetic(self:Trainer)->dict: # Name -> how this process has it
     "What decides how sums are rounded: other values give other last bits"
-    threads = torch.get_num_threads() if self.device.type=='cpu' else 0       # a GPU adds in an order of its own
     many = lambda n,what: f"{n} {what}{'s'*(n!=1)}"
-    return dict(device=self.device.type, dtype=str(self.dtype), torch='torch '+versions()['torch'],
-        pieces=many(self.micro_batch, 'window')+' at once', threads=many(threads, 'thread'),
-        team=f'a team of {self.team.world}')
+    how = dict(device=self.device.type, dtype=str(self.dtype), torch='torch '+versions()['torch'],
+        pieces=many(self.micro_batch, 'window')+' at once', team=f'a team of {self.team.world}')
+    if self.device.type=='cpu': how['threads'] = many(torch.get_num_threads(), 'thread')
+    return how
 
 # %% ../nbs/05_train.ipynb #420aba4c
 @patch
@@ -339,7 +341,8 @@ def resume(self:Trainer)->bool: # Was there something to continue?
     diff = config_difference(saved['config'], self.config)
     for s,now in self.data_hashes().items():
         was = saved['data'].get(s, 'none')
-        if was!=now: diff.append(f"the sha256 of {s}.bin was {was[:12]}, now {now[:12]}: trained on other data")
+        if was!=now:
+            diff.append(f"the sha256 of {s}.bin was {was[:12]}, now {now[:12]}: trained on other data")
     if diff and not self.force:
         raise ValueError(f"'{self.out}' holds another run: {'; '.join(diff)}. Use the same settings "
         "and data, or another folder for --out, or --force to go on from its weights all the same")
@@ -349,7 +352,8 @@ def resume(self:Trainer)->bool: # Was there something to continue?
     was = DTYPES[state['dtype'].removeprefix('torch.')]
     if self.config.dtype=='auto' and was!=self.dtype and was in (torch.float32, pick_dtype(self.device)):
         self._compute_in(was)                                             # a measurement does not change a run
-    self.micro_batch = min(self.micro_batch, state.get('micro_batch', self.micro_batch))   # where less memory is free
+    # where less memory is free
+    self.micro_batch = min(self.micro_batch, state.get('micro_batch', self.micro_batch))
     if state['scaler'] and self.scaler.is_enabled(): self.scaler.load_state_dict(state['scaler'])
     for k in ('step','wall_s','window','best'): setattr(self, k, state[k])
     self.saved_at = self.step
@@ -363,36 +367,41 @@ def resume(self:Trainer)->bool: # Was there something to continue?
 
 @patch
 def _find(self:Trainer):
-    "The newest sound checkpoint and what was passed over; an error of the system is no damage, and passes for none"
+    "The newest sound checkpoint and what was passed over; what cannot be read is not damaged"
     home,*mirror = self.homes()
     passing = (ValueError,OSError) if self.force else (ValueError,)
     try:
         try: return latest_checkpoint(home, *mirror, passing=passing)
         except OSError as e:
             path,broken = latest_checkpoint(home, passing=passing)
-            if path is None: raise                                        # what cannot be read may be all there is
-            return path,[*broken, *((o.parent, e) for o in mirror)]       # a second home never stops a run
+            if path is None: raise  # what cannot be read may be all there is
+            # a second home never stops a run
+            return path,[*broken, *((o.parent, e) for o in mirror)]
     except OSError as e:
-        raise OSError(e.errno or errno.EIO, f"the checkpoints of '{self.out}' cannot be read at the moment ({e}); "
-            "that is no damage, and nothing was changed. Make them readable and start again, "
-            "or go on with --force from what can be read") from None
+        raise OSError(e.errno or errno.EIO, f"the checkpoints of '{self.out}' cannot be read at the "
+            f"moment ({e}); that is no damage, and nothing was changed. Make them readable and "
+            "start again, or go on with --force from what can be read") from None
 
 @patch
 def _begin_anew(self:Trainer, broken):
-    "Nothing to continue. What cannot be used stops the run, unless forced: then it gets another name"
+    "Nothing to continue. What is unusable stops the run, unless forced: then it gets another name"
     if broken and not self.force:
-        raise ValueError(f"'{self.out}' has checkpoints, and none can be used: {'; '.join(w for _,w in broken)}. Nothing "
-            "was changed. Mend the cause, or choose another folder for --out, or begin anew with --force")
+        raise ValueError(f"'{self.out}' has checkpoints, and none can be used: "
+            f"{'; '.join(w for _,w in broken)}. Nothing was changed. Mend the cause, or choose another "
+            "folder for --out, or begin anew with --force")
     if not self.team.first: return False
-    for o in sorted({p.parent for p,_ in broken} | {p for p in [self.out/'metrics.jsonl'] if broken and p.exists()}):
+    old = {p.parent for p,_ in broken}
+    if old and (self.out/'metrics.jsonl').exists(): old.add(self.out/'metrics.jsonl')
+    for o in sorted(old):
         self.messages.append(f'forced: the run begins anew, {o} is now called {set_aside(o).name}')
     with suppress(OSError):
         for o in self.homes()[1:]:
-            name,home = re.escape(Path(os.path.abspath(self.out)).name),o.parents[1]
-            others = [p.name for p in sorted(home.iterdir()) if re.fullmatch(name+'(-[0-9a-f]{8})?', p.name)
-                      and list_checkpoints(p/'checkpoints')]
-            if others: self.messages.append(f"{home} holds another run of this name ({', '.join(others)}); to continue "
-                f"that one, copy the folder 'checkpoints' in it to '{self.out}' before you start")
+            home,name = o.parents[1],re.escape(Path(os.path.abspath(self.out)).name)
+            others = [p.name for p in sorted(home.iterdir()) if list_checkpoints(p/'checkpoints')
+                      and re.fullmatch(name+'(-[0-9a-f]{8})?', p.name)]
+            if others:
+                self.messages.append(f"{home} holds another run of this name ({', '.join(others)}); to "
+                    f"continue that one, copy its folder 'checkpoints' to '{self.out}' and start again")
     return False
 
 # %% ../nbs/05_train.ipynb #bf2bc574
@@ -401,13 +410,14 @@ MARK = '# Written by a LightBrain run'       # begins each config.yaml of ours
 @patch
 def check_out(self:Trainer)->None:
     "`ValueError` if the run folder holds what a run would write over, and no run wrote it"
-    config,written = self.out/'config.yaml',[self.out/o for o in 'config.yaml metrics.jsonl model checkpoints'.split()]
+    config = self.out/'config.yaml'
+    written = [self.out/o for o in ('config.yaml','metrics.jsonl','model','checkpoints')]
     if not (config.is_file() and config.read_bytes().startswith(MARK.encode())):
         ours = any((p/'MANIFEST.json').exists() for _,p in list_checkpoints(written[-1]))
         alien = [o for o in written if o.exists() and not (o.is_dir() and not any(o.iterdir()))]
         if alien and not ours:
-            raise ValueError(f"'{alien[0]}' was not written by a LightBrain run, and would be lost; choose another "
-                "folder for --out, or move it away")
+            raise ValueError(f"'{alien[0]}' was not written by a LightBrain run, and would be lost; "
+                "choose another folder for --out, or move it away")
     our_files(self.out/'model')
 
 @patch
@@ -425,7 +435,8 @@ def fit(self:Trainer)->'Trainer': # Itself, trained; `out/model` then holds the 
     "Train to `max_steps`, or continue a run that was interrupted; a signal finishes the step, saves, then stops"
     with ExitStack() as held:
         if self.team.first:
-            with needs_room(self.out, 10**5): held.enter_context(lock_folder(self.out, 'training into'))
+            with needs_room(self.out, 10**5):
+                held.enter_context(lock_folder(self.out, 'training into'))
             self.check_out()
         return self._fit()
 
@@ -473,7 +484,8 @@ def _open(self:Trainer):
     log,copies = self.out/'metrics.jsonl',[o.parent/'metrics.jsonl' for o in self.homes()[1:]]
     with needs_room(self.out, 10**5):
         self.out.mkdir(parents=True, exist_ok=True)
-        atomic_write(self.out/'config.yaml', MARK+'; it shows the settings, and nothing reads it\n'+yaml.safe_dump(asdict(self.config), sort_keys=False))
+        text = yaml.safe_dump(asdict(self.config), sort_keys=False)
+        atomic_write(self.out/'config.yaml', f'{MARK}: the settings it went on with last\n{text}')
         if self.step and not log.exists() and copies and copies[0].exists(): atomic_write(log, copies[0].read_bytes())
     # a run from the start has no lines, not even of step 0
     self.log = RunLog(self.out, self.step or -1, LivePlot() if self.live else None)
@@ -538,7 +550,7 @@ def main(
         description='Train a GPT on a prepared set; the same command continues an interrupted run')
     for o in ('config','data','out'): parser.add_argument(f'--{o}', required=o!='config')
     parser.add_argument('--force', action='store_true',
-        help='go on even if data or settings differ from the run in --out, or begin anew if no checkpoint can be used')
+        help='go on though data or settings differ, or begin anew if no checkpoint is usable')
     for f in fields(TrainConfig): parser.add_argument(f"--{f.name.replace('_','-')}")
     flags = {k:v for k,v in vars(parser.parse_args(args)).items() if v is not None}
     config,data,out,force = (flags.pop(k, None) for k in ('config','data','out','force'))

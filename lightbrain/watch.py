@@ -61,7 +61,7 @@ def _damaged(path, n):
 
 def read_log(
     path, # A metrics.jsonl; need not exist
-)->tuple: # (list of rows, how many lines could not be read); a last line that was cut off does not count
+)->tuple: # (rows, how many lines could not be read); a last line that was cut off does not count
     "Every line that can be read"
     path = Path(path)
     *lines,torso = path.read_bytes().split(b'\n') if path.exists() else [b'']
@@ -89,7 +89,7 @@ class RunLog:
     ):
         self.path,self.live = Path(run)/'metrics.jsonl',live
         rows,bad = read_log(self.path)
-        self.damaged = _damaged(self.path, bad) if bad else None       # said by whoever keeps this log
+        self.damaged = _damaged(self.path, bad) if bad else None  # said by whoever keeps this log
         kept = [o for o in rows if o['step']<=step]
         with needs_room(run, 10**5): atomic_write(self.path, ''.join(json.dumps(o)+'\n' for o in kept))
         if live: live.rows += kept
@@ -160,7 +160,7 @@ class LivePlot:
     def __init__(self,
         every_s:float=10., # Seconds between two pictures
         band:dict|None=None, # A reference band to draw behind it
-        show=None, # Takes what IPython's `display` takes, and gives back a handle with `update`; None = `display`
+        show=None, # As IPython's `display`: gives back a handle with `update`; None = `display`
     ):
         self.every_s,self.band,self.show,self.rows,self.handle,self.drawn = every_s,band,show,[],None,time.monotonic()
         try: shell = get_ipython()

@@ -1,9 +1,8 @@
 "Resuming: nothing good is thrown away, nobody else's file is touched, and what has changed is said"
-import builtins, errno, io, json, os, shutil, subprocess, sys, time
-from dataclasses import asdict
+import builtins, errno, io, os, shutil, subprocess, sys, time
 from pathlib import Path
 import pytest, torch
-from lightbrain.archive import latest_checkpoint, list_checkpoints
+from lightbrain.archive import list_checkpoints
 from lightbrain.data import prepare
 from lightbrain.config import TrainConfig
 from lightbrain.train import Trainer, main, read_metrics
@@ -38,7 +37,7 @@ def steps(folder): return [s for s,_ in list_checkpoints(folder)]
 # ---------------------------------------------------------------- Windows
 
 def test_text_files_as_windows_writes_them(data, tmp_path, monkeypatch):
-    "Each file opened as text gets two bytes at the end of a line: the run resumes all the same, and no file differs"
+    "Each text file gets two bytes at the end of a line: the run resumes all the same"
     want = make(data, tmp_path/'alone', max_steps=12).fit()
     real = io.open
     def windows(file, mode='r', buffering=-1, encoding=None, errors=None, newline=None, *a, **k):
@@ -50,7 +49,7 @@ def test_text_files_as_windows_writes_them(data, tmp_path, monkeypatch):
     assert t.messages==['continuing run from step 5'] and weights(t)==weights(want)
     text = {k:v for k,v in content(tmp_path/'run').items() if k.endswith(('.json','.jsonl','.yaml'))}
     assert len(text)>10 and not [k for k,v in text.items() if b'\r' in v]
-    (tmp_path/'probe').write_text('a\nb\n')                          # negative control: the trap was there
+    (tmp_path/'probe').write_text('a\nb\n')  # negative control: the trap was there
     assert (tmp_path/'probe').read_bytes()==b'a\r\nb\r\n'
 
 # ---------------------------------------------------------------- what has changed
@@ -63,7 +62,9 @@ def test_a_local_version_of_torch_is_one_version(data, run, monkeypatch):
     assert t.resume() and t.messages==['continuing run from step 15']
     monkeypatch.setattr(torch, '__version__', '2.99.0+cpu')
     t = make(data, run)
-    assert t.resume() and t.messages[0]=='torch 2.99.0+cpu here, torch 2.99.0+cu132 before: the numbers may round otherwise'
+    assert t.resume()
+    said = 'torch 2.99.0+cpu here, torch 2.99.0+cu132 before: the numbers may round otherwise'
+    assert t.messages[0]==said
 
 def test_another_number_of_threads_is_said(data, run):
     assert torch.get_num_threads()==1
@@ -72,15 +73,17 @@ def test_another_number_of_threads_is_said(data, run):
         t = make(data, run)
         assert t.resume()
     finally: torch.set_num_threads(1)
-    assert t.messages==['2 threads here, 1 thread before: the numbers may round otherwise', 'continuing run from step 10']
+    said = '2 threads here, 1 thread before: the numbers may round otherwise'
+    assert t.messages==[said, 'continuing run from step 10']
 
 def test_no_clipping_resumes(data, tmp_path):
     "grad_clip=inf is no number that JSON knows"
-    want = make(data, tmp_path/'alone', grad_clip=float('inf'), max_steps=8).fit()
-    with pytest.raises(PowerCut): stop_at(make(data, tmp_path/'run', grad_clip=float('inf'), max_steps=8), 6).fit()
-    t = make(data, tmp_path/'run', grad_clip=float('inf'), max_steps=8).fit()
+    free = dict(grad_clip=float('inf'), max_steps=8)
+    want = make(data, tmp_path/'alone', **free).fit()
+    with pytest.raises(PowerCut): stop_at(make(data, tmp_path/'run', **free), 6).fit()
+    t = make(data, tmp_path/'run', **free).fit()
     assert t.messages==['continuing run from step 5'] and weights(t)==weights(want)
-    with pytest.raises(ValueError, match='grad_clip was inf, now 1.0'): make(data, tmp_path/'run', max_steps=8).fit()
+    with pytest.raises(ValueError, match='grad_clip was inf, now 1.0'): make(data, tmp_path/'run').fit()
 
 # ---------------------------------------------------------------- a second home
 
@@ -97,12 +100,13 @@ def test_mirror_by_every_road(data, tmp_path, monkeypatch):
         config = TrainConfig.from_yaml(f'{out}/config.yaml')
         assert config.mirror=='drive' and config==TrainConfig.from_dict(TINY | dict(mirror='drive', max_steps=5))
         before = content(Path(out)/'checkpoints')
-        main(['--data', str(data), '--out', out, '--config', f'{out}/config.yaml'])     # the same run: nothing to do
+        # the same run: nothing to do
+        main(['--data', str(data), '--out', out, '--config', f'{out}/config.yaml'])
         assert content(Path(out)/'checkpoints')==before
 
 @pytest.mark.parametrize('other', [dict(seed=1), dict(max_steps=20)])
 def test_two_runs_of_one_name_share_no_home(data, tmp_path, other):
-    "exp1/tiny and exp2/tiny, one drive: none is refused, continued or pruned by the other; each finds its own again"
+    "exp1/tiny and exp2/tiny, one drive: neither meets the other, and each finds its own again"
     drive = dict(mirror=str(tmp_path/'drive'))
     one = make(data, tmp_path/'exp1'/'tiny', **drive).fit()
     saved = content(tmp_path/'drive')
@@ -111,7 +115,7 @@ def test_two_runs_of_one_name_share_no_home(data, tmp_path, other):
     assert 'holds another run of this name (tiny-' in two.messages[0]
     after = content(tmp_path/'drive')
     assert saved.items()<=after.items() and len(after)>len(saved)
-    shutil.rmtree(tmp_path/'exp1'); shutil.rmtree(tmp_path/'exp2')                          # the machine is gone
+    shutil.rmtree(tmp_path/'exp1'); shutil.rmtree(tmp_path/'exp2')  # the machine is gone
     for name,t,kw in (('exp1',one,{}), ('exp2',two,other)):
         again = make(data, tmp_path/name/'tiny', **drive, **kw).fit()
         assert again.messages[0]==f'continuing tiny from step {t.step}' and weights(again)==weights(t)
@@ -135,19 +139,20 @@ REASONS = dict(newer=(newer, 'format 2, this version reads 1; use the version th
     permission=(no_entry(errno.EACCES), 'Permission denied'), disk=(no_entry(errno.EIO), 'Input/output error'))
 @pytest.mark.parametrize('reason', REASONS)
 def test_none_can_be_used(data, run, monkeypatch, reason):
-    "Stop with the reason for each and change nothing; with force begin anew, and what was there gets another name"
+    "Stop with the reason for each, change nothing; with force begin anew beside what was there"
     harm,why = REASONS[reason]
-    if reason not in ('permission','disk'):
+    system = reason in ('permission','disk')
+    if not system:
         for o in (run/'checkpoints').glob('*/MANIFEST.json'): harm(o)
     before = content(run)
     with monkeypatch.context() as m:
-        if reason in ('permission','disk'): harm(m)
-        with pytest.raises(OSError if reason in ('permission','disk') else ValueError, match=why) as e: make(data, run).fit()
+        if system: harm(m)
+        with pytest.raises(OSError if system else ValueError, match=why) as e: make(data, run).fit()
     said = str(e.value)
     assert '--force' in said and 'nothing was changed' in said.lower()
-    assert reason in ('permission','disk') or ('step-00000010' in said and 'step-00000005' in said)
+    assert system or ('step-00000010' in said and 'step-00000005' in said)
     assert content(run)==before
-    if reason in ('permission','disk'):                               # it answers again: nothing was lost
+    if system:  # it answers again: nothing was lost
         assert make(data, run).resume()
         return
     t = Trainer(TrainConfig(**(TINY | dict(max_steps=5))), data, run, progress=False, force=True).fit()
@@ -157,7 +162,7 @@ def test_none_can_be_used(data, run, monkeypatch, reason):
     assert (run/'metrics.jsonl.aside-1').read_bytes()==before['metrics.jsonl']
 
 def test_what_cannot_be_read_is_not_passed_over(data, run, monkeypatch):
-    "The newest gives an input/output error, an older one is whole: stop, unless forced. A second home never stops a run"
+    "The newest gives an error, an older one is whole: stop, unless forced. Not for a second home"
     bad = run/'checkpoints'/'step-00000010'/'model.safetensors'
     real = builtins.open
     def refuse(file, *a, **k):
@@ -175,7 +180,7 @@ def test_what_cannot_be_read_is_not_passed_over(data, run, monkeypatch):
         m.setattr(os, 'listdir', no_drive)
         t = make(data, run, mirror='drive')
         assert t.resume() and t.step==10 and 'Transport endpoint' in t.messages[0]
-        shutil.rmtree(run/'checkpoints')                              # ... unless it may hold all there is
+        shutil.rmtree(run/'checkpoints')  # ... unless it may hold all there is
         with pytest.raises(OSError, match='Transport endpoint'): make(data, run, mirror='drive').fit()
 
 STRAYS = 'desktop.ini', 'Thumbs.db', '.DS_Store', '@eaDir/x', 'notes.txt'
@@ -194,7 +199,7 @@ def test_strays_are_ignored_and_stay(data, half_way, run):
         assert left=={str(Path(o)):b'not ours' for o in STRAYS}
 
 def test_a_save_makes_way_for_notes(data, run):
-    "The newest is damaged and has notes in it; its step comes again: saved, and the notes are where they can be found"
+    "The newest is damaged and has notes in it; its step comes again: saved, and the notes are there"
     newest = run/'checkpoints'/'step-00000010'
     (newest/'notes.txt').write_text('mine')
     (newest/'model.json').write_bytes(b'{}')
@@ -211,7 +216,8 @@ def test_a_folder_of_somebody_else_is_left_alone(data, tmp_path, name):
     (out/name).parent.mkdir(parents=True)
     (out/name).write_text('{"step": 1, "loss": 2.0}\n')
     before = content(tmp_path)
-    with pytest.raises(ValueError, match='was not written by a LightBrain run') as e: make(data, out, max_steps=5).fit()
+    with pytest.raises(ValueError, match='was not written by a LightBrain run') as e:
+        make(data, out, max_steps=5).fit()
     assert str(out/name.split('/')[0]) in str(e.value) and content(tmp_path)==before
     (out/name).unlink()
     if '/' in name: (out/name).parent.rmdir()
@@ -232,7 +238,8 @@ def test_a_run_killed_before_its_first_save_is_ours(data, tmp_path):
 def test_no_run_in_its_data(data):
     before = content(data)
     for out in (data, data/'run', data/'a'/'b'):
-        with pytest.raises(ValueError, match='would lie in the folder of its data; choose a place beside it'): make(data, out)
+        with pytest.raises(ValueError, match='would lie in the folder of its data; choose a place beside'):
+            make(data, out)
     assert content(data)==before
     with pytest.raises(ValueError, match='root of a disk'): make(data, Path(data.anchor))
 
@@ -244,7 +251,8 @@ from pathlib import Path
 import lightbrain.train as train
 real,end = train.Trainer.train_step,time.monotonic()+120
 def slow(self):
-    while (self.config.seed, self.step)==(1, 3) and not Path('go on').exists() and time.monotonic()<end: time.sleep(0.02)
+    waits = (self.config.seed, self.step)==(1, 3)
+    while waits and not Path('go on').exists() and time.monotonic()<end: time.sleep(0.02)
     return real(self)
 train.Trainer.train_step = slow
 train.main(sys.argv[1:])
@@ -253,12 +261,13 @@ def test_two_trains_into_one_folder(data, tmp_path):
     "The second is refused in one sentence and touches nothing; the first never notices"
     env = os.environ | dict(OMP_NUM_THREADS='1')
     args = lambda seed: [sys.executable, '-c', SLOW, '--data', str(data), '--out', 'run', *flags(seed=seed)]
-    first = subprocess.Popen(args(1), cwd=tmp_path, env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    said = dict(stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    first = subprocess.Popen(args(1), cwd=tmp_path, env=env, **said)
     end = time.monotonic()+120
     while not (tmp_path/'run'/'metrics.jsonl').exists():
         assert first.poll() is None and time.monotonic()<end, first.communicate()
         time.sleep(0.02)
-    second = subprocess.run(args(2), cwd=tmp_path, env=env, capture_output=True, text=True, timeout=120)
+    second = subprocess.run(args(2), cwd=tmp_path, env=env, timeout=120, **said)
     (tmp_path/'go on').touch()
     out,err = first.communicate(timeout=120)
     said = second.stderr.strip().splitlines()
@@ -266,14 +275,15 @@ def test_two_trains_into_one_folder(data, tmp_path):
     assert first.returncode==0, err
     want = make(data, tmp_path/'alone', seed=1).fit()
     assert TrainConfig.from_yaml(tmp_path/'run'/'config.yaml').seed==1
-    assert content(tmp_path/'run'/'model')['model.safetensors']==content(tmp_path/'alone'/'model')['model.safetensors']
-    assert [o['loss'] for o in read_metrics(tmp_path/'run')]==[o['loss'] for o in read_metrics(tmp_path/'alone')]
+    models = [(tmp_path/o/'model'/'model.safetensors').read_bytes() for o in ('run','alone')]
+    losses = [[o['loss'] for o in read_metrics(tmp_path/o)] for o in ('run','alone')]
+    assert models[0]==models[1] and losses[0]==losses[1]
     assert not list(tmp_path.glob('.*'))                                  # no lock is left behind
 
 # ---------------------------------------------------------------- the log
 
 def test_a_damaged_log_does_not_stop_a_run(data, half_way, run):
-    "A byte that is no UTF-8, a broken line in the middle: left out, counted, said once; the lines behind them stay"
+    "A byte that is no UTF-8, a broken line in the middle: left out, counted, said once"
     want = read_metrics(make(data, half_way.parent/'logged').fit().out)
     log = run/'metrics.jsonl'
     lines = log.read_bytes().split(b'\n')

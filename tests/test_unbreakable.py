@@ -209,12 +209,14 @@ def kill(p, g, ready, torso, inside):
 
 def lives(server, data, out, n_kills, fault=None, seed=0):
     "Run to the end through kills; (where each fell: begun, step, inside a save?; most steps lost)"
-    g,plan,fell,lost,log,home = random.Random(seed),draw(n_kills, seed),[],0,out.with_suffix('.log'),out/'checkpoints'
+    g,plan,fell,lost = random.Random(seed),draw(n_kills, seed),[],0
+    log,home = out.with_suffix('.log'),out/'checkpoints'
     def note(): return log.read_text().splitlines() if log.exists() else []
     while True:
         before = len(note())
         p = server.Process(target=life, args=(str(data), str(out), fault)); p.start()
-        torso = lambda: list(home.glob(f'.step-*.writing-{p.pid}'))          # of this life, not left by another
+        # of this life, not left by another
+        torso = lambda: list(home.glob(f'.step-*.writing-{p.pid}'))
         def done(): return max([int(o.split()[1]) for o in note()[before:] if o.startswith('done')], default=0)
         if len(fell)<len(plan):
             step,inside = plan[len(fell)]
@@ -239,7 +241,8 @@ def test_kill_9(server, data, tmp_path):
         assert exported(out)==want
         assert [o['step'] for o in read_metrics(out) if o['loss'] is not None]==[*range(2, 41, 2)]
         begun = [o for o,_,_ in here]
-        assert begun[0]==0<min(begun[1:]) and begun==sorted({*begun}), here       # each life goes on, further on
+        # each life goes on, further on
+        assert begun[0]==0<min(begun[1:]) and begun==sorted({*begun}), here
         fell,worst,rounds = fell+here,max(worst, lost),rounds+1
     inside,thirds = sum(o for _,_,o in fell),{3*step//KILLED['max_steps'] for _,step,_ in fell}
     print(f'\n{len(fell)} kills in {rounds} runs, {inside} inside a save, at steps {[o for _,o,_ in fell]}, '
@@ -295,19 +298,20 @@ class Payload:
 
 @pytest.mark.parametrize('where', ['in_place','beside','listed'])
 def test_a_pickle_is_refused_and_never_run(data, half_way, tmp_path, monkeypatch, where):
-    "In the place of the weights, or listed in a manifest that is in order: refused. Beside them: never opened"
+    "In the place of the weights, or listed in a sound manifest: refused. Beside them: never opened"
     shutil.copytree(half_way, tmp_path/'run')
     monkeypatch.chdir(tmp_path)
     path = tmp_path/'run'/'checkpoints'/'step-00000010'
     (path/('model.safetensors' if where=='in_place' else 'extra.pt')).write_bytes(pickle.dumps(Payload()))
-    if where!='beside':                                                      # a manifest that fits the hostile file
-        files = {o.name:dict(size=o.stat().st_size, sha256=file_sha256(o)) for o in path.iterdir() if o.name!=FILES[0]}
+    if where!='beside':  # a manifest that fits the hostile file
+        files = {o.name:dict(size=o.stat().st_size, sha256=file_sha256(o)) for o in path.iterdir()}
+        del files[FILES[0]]
         (path/FILES[0]).write_bytes(manifest_text(read_manifest(path) | dict(files=files)).encode())
     t = make(data, tmp_path/'run')
     if where=='in_place':
         with pytest.raises(ValueError, match='not what save_checkpoint writes'): t.resume()
     elif where=='listed': assert t.resume() and t.step==5 and 'lists extra.pt' in t.messages[0]
-    else: assert t.resume() and t.step==10 and len(t.messages)==1             # not listed: it is never opened
+    else: assert t.resume() and t.step==10 and len(t.messages)==1  # not listed: it is never opened
     assert not (tmp_path/'executed').exists()
     # negative control: the payload is a live one
     pickle.loads(pickle.dumps(Payload()))
