@@ -2,6 +2,8 @@
 
 On GitHub, Quarto builds the published site (.github/workflows/docs.yaml); this is the local preview and the check in .ci/run."""
 import re, shutil, sys, textwrap
+from html.parser import HTMLParser
+from itertools import takewhile
 import yaml
 from fastcore.all import L, call_parse, patch
 from fastcore.nbio import read_nb
@@ -39,6 +41,41 @@ def readme(
         return re.sub(r'\]\(([^)\s]+)\)', lambda m: f']({doc_link(m[1], cfg.doc_url)})', src)
     return '\n\n'.join(L(nb.cells).filter(lambda c: c.source).map(cell)) + '\n'
 
+def options(
+    c, # A code cell
+)->dict: # What its `#|` lines say to Quarto, such as {'fig-alt': 'A falling curve'}
+    "The cell's own settings; nbdev's directives are those without a colon"
+    lines = takewhile(lambda o: o.startswith('#|'), c.source.splitlines())
+    return yaml.safe_load('\n'.join(o[2:].strip() for o in lines if ':' in o)) or {}
+
+class Alts(HTMLParser):
+    "Collects the alt text of each picture of a page; '' where there is none"
+    def __init__(self, page):
+        super().__init__()
+        self.found = []
+        self.feed(page)
+    def handle_starttag(self, tag, attrs):
+        if tag=='img': self.found.append(dict(attrs).get('alt') or '')
+
+def picture_warnings(
+    notebooks, # Paths of the notebooks
+    pages, # Paths of the built pages
+)->list: # One sentence for each fault
+    "Cell settings that are no YAML, which stop Quarto, and pictures that reached no page with their alt text"
+    found,warns = {p: Alts(p.read_text(encoding='utf-8')).found for p in pages},[]
+    for p,alts in found.items(): warns += [f'{p.name}: a picture has no alt text'] * alts.count('')
+    shown = {o for alts in found.values() for o in alts}
+    for p in notebooks:
+        for c in read_nb(p).cells:
+            if c.cell_type!='code': continue
+            try: alt = options(c).get('fig-alt')
+            except (yaml.YAMLError, AttributeError) as e:
+                warns.append(f"{p.name}, cell {c.id}: its #| lines are not YAML; quote what holds a colon ({' '.join(str(e).split())})")
+                continue
+            pictures = [o for o in c.get('outputs', []) if any(k.startswith('image/') for k in o.get('data', {}))]
+            if pictures and alt not in shown: warns.append(f'{p.name}, cell {c.id}: no page shows its alt text {alt!r}')
+    return warns
+
 @call_parse
 def main():
     "Write README.md and _docs/; fail on any warning that a reader would notice"
@@ -52,5 +89,6 @@ def main():
     shutil.move(proc/cfg.doc_path.name, cfg.doc_path)
     quarto_only = 'output-file|format-links|commonmark|keep-md'
     warns = L(site.warnings).filter(lambda w: not re.search(quarto_only, w))
+    warns += picture_warnings(cfg.nbs_path.glob('*.ipynb'), cfg.doc_path.glob('*.html'))
     print('\n'.join(warns) or f'{len(site.pages)} pages in {cfg.doc_path.name}/')
     sys.exit(len(warns)>0)

@@ -1,5 +1,5 @@
 "What must agree across files: links, requirements, configs, the two _quarto.yml"
-import json, re, subprocess, tomllib
+import inspect, json, re, shlex, subprocess, sys, tomllib
 from configparser import ConfigParser
 from importlib import import_module
 import pytest, yaml
@@ -60,11 +60,43 @@ def test_quarto_has_one_source():
     assert '../_quarto.yml' in yaml.safe_load((ROOT/'nbs'/'_quarto.yml').read_text())['metadata-files']
     assert yaml.safe_load((ROOT/'_quarto.yml').read_text())['project']['type']=='website'
 
+README = (ROOT/'README.md').read_text(encoding='utf-8')
+
 def test_readme():
-    text = (ROOT/'README.md').read_text(encoding='utf-8')
-    assert text.count('nbdev-test && pytest')==1        # .ci/run takes the command from here
-    assert 'never for clinical use' in text and 'never' in DISCLAIMER
-    assert '29,995,392' in text
+    assert len(re.findall('^pip install .* pytest$', README, re.M))==1        # .ci/run takes the command from here
+    assert 'never for clinical use' in README and 'never' in DISCLAIMER
+    assert '29,995,392' in README
+
+def test_readme_starts_from_nothing():
+    "Clone, virtual environment, PyTorch's CPU build and its size, then the two commands; the quickstart needs no [dev]"
+    steps = ('git clone', '\ncd lightbrain\n', 'python3 -m venv', r'.venv\Scripts\activate', 'GB to download', '/whl/cpu',
+        '\npip install -e . && lightbrain-quickstart\n', '&& pytest\n', '## What came out of it')
+    places = [README.find(o) for o in steps]
+    assert -1 not in places and places==sorted(places), dict(zip(steps, places))
+
+COMMANDS = {m[1]: m[2] for m in re.finditer(r'^lightbrain-(\w+)((?:"[^"]*"|[^"\n])*)$', README, re.M)}
+
+def test_readme_has_commands(): assert set('doctor prepare train evaluate generate plot'.split())<=set(COMMANDS)
+
+@pytest.mark.parametrize('name', COMMANDS)
+def test_readme_commands(name):
+    "Each command of the README has the options it is shown with, and its files are there"
+    f,words = getattr(import_module('lightbrain.cli'), name),shlex.split(COMMANDS[name], comments=True)
+    for flag,value in zip(words, [*words[1:], None]):
+        if not flag.startswith('--'): continue
+        assert flag[2:].replace('-', '_') in inspect.signature(f).parameters, flag
+        if flag=='--config': assert (ROOT/value).exists(), value
+        if flag=='--input': assert re.fullmatch(r'Abstract: .*\nQuestion: .*\?\nAnswer:', value), 'as in lightbrain.corpus'
+
+def versions(text): return {n: tuple(map(int, v.split('.'))) for n,v in re.findall(r'^([\w-]+)==([\d.]+)$', text, re.M)}
+
+def test_requirements_have_lower_bounds():
+    "Those that .ci/run tries, and none above what Colab has: there, nothing but lightbrain itself must be installed"
+    p = subprocess.run([sys.executable, ROOT/'.ci'/'lowest.py'], capture_output=True, text=True)
+    assert p.returncode==0, p.stderr
+    low,colab = versions(p.stdout),versions((ROOT/'.ci'/'colab.txt').read_text())
+    assert set(colab)-set(low)=={'ipython','ipykernel'}                      # these two come with ipywidgets
+    assert not {n: (low[n], colab[n]) for n in low.keys()&colab if low[n]>colab[n]}
 
 def test_nothing_private_is_committed():
     files = subprocess.run(['git', 'ls-files'], cwd=ROOT, capture_output=True, text=True, check=True).stdout.split()
