@@ -221,7 +221,8 @@ def evaluation(
     qa = pubmedqa(model, load_records(questions), enc)
     return out | dict(questions=qa.n, accuracy=qa.accuracy, accuracy_95=list(qa.interval), macro_f1=qa.macro_f1,
         majority=qa.majority,
-        majority_accuracy=qa.majority_accuracy, majority_f1=qa.majority_f1, prompts_cut=qa.truncated, questions_skipped=qa.skipped)
+        majority_accuracy=qa.majority_accuracy, majority_f1=qa.majority_f1, prompts_cut=qa.truncated,
+        questions_skipped=qa.skipped, ties=qa.ties)
 
 # %% ../nbs/09_cli.ipynb #1b2f957f
 def report(
@@ -241,6 +242,8 @@ def report(
         cut,skipped = r['prompts_cut'],r['questions_skipped']
         if cut or skipped: out += [f"  {cut:,} prompts were longer than the context and lost their beginning; "
             f"{skipped:,} records had no answer and were skipped"]
+        if r.get('ties'):
+            out += [f"  {r['ties']:,} questions were ties; the first of yes, no, maybe was taken"]
     return '\n'.join(out)
 
 # %% ../nbs/09_cli.ipynb #a9d55aee

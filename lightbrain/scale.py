@@ -17,7 +17,7 @@ import numpy as np
 from . import __version__
 from .clean import NgramIndex
 from .core import atomic_dir, atomic_write
-from .data import _check_options, assemble
+from .data import _check_options, assemble, set_files
 from .markup import DELETED, NO_ABSTRACT, REPLACED, newest_first, pubmed_file
 from .shards import BLOCK_CHARS, SHARD_FORMAT, Encoded, _pack, _unpack, read_shard, tokenize, tokenizer_info, write_shard
 from .sources import READERS, Documents, load_documents, load_records
@@ -209,7 +209,7 @@ def finish(
     shards,dropped = settle(found, reports, job.work, [folder for folder,_ in places])
     docs = Documents(whole.name, None, whole.notices)
     docs.dropped = dropped
-    with atomic_dir(Path(out_dir), marker='manifest.json') as folder:
+    with atomic_dir(out_dir, 'manifest.json', set_files(out_dir)) as folder:
         return assemble(docs, shards, Path(job.work), folder, common[0], validation, test_records, job.near_duplicates,
                         common[1])
 

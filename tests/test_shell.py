@@ -44,10 +44,10 @@ def test_an_older_fastcore(script, env, tmp_path):
     p = older('prepare', '--source', 'missing.json', '--out', 'new')
     assert p.returncode==1 and p.stderr.strip().count('\n')==0 and 'no file or folder' in p.stderr, p.stderr
 
-@pytest.mark.parametrize('file', ['lightbrain/cli.py','nbs/09_cli.ipynb'])
+@pytest.mark.parametrize('file', ['lightbrain/cli.py','nbs/09_cli.ipynb','nbs/index.ipynb','README.md'])
 def test_example_prompts(file):
     "They do not end in a blank (a word carries its own in front), and ask nothing that only a doctor should answer"
-    found = re.findall(r'--input \\*"(.*?)\\*"', (ROOT/file).read_text(encoding='utf-8'))
+    found = re.findall(r'--input \\*"(.*?)\\*"', (ROOT/file).read_text(encoding='utf-8'), re.S)
     assert found and not [o for o in found if o!=o.strip() or o.endswith('?')], found
 
 def test_the_chain(run, command):
