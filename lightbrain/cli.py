@@ -177,7 +177,7 @@ def train(
     seed:int=None, # Fixes weights, batches and dropout
     device:str=None, # auto, cpu, cuda or mps
     dtype:str=None, # auto, float32, bfloat16 or float16
-    force:bool=False, # Continue even if data or settings are not those the run began with
+    force:bool=False, # Go on though data or settings differ, or begin anew if no checkpoint is usable
 ):
     "Train a GPT on a prepared set; the same command continues an interrupted run"
     flags = {k:v for k,v in locals().items() if k not in ('data','out','config','force') and v is not None}

@@ -516,7 +516,7 @@ def _loop(self:Trainer):
             done,since = 0,time.perf_counter()
         self.bar.update()
         paused = time.perf_counter()
-        due = self.step%c.save_every==0 or last or stop or (c.save_minutes and paused-saved>=60*c.save_minutes)
+        due = self.step%c.save_every==0 or last or stop or 0<60*c.save_minutes<=paused-saved
         if self.step%c.eval_every==0 or last: due |= self._look()          # a new best is saved at once
         if due and self.team.first and self.saved_at!=self.step: self.save()
         if due: saved = time.perf_counter()

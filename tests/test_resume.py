@@ -52,6 +52,13 @@ def test_text_files_as_windows_writes_them(data, tmp_path, monkeypatch):
     (tmp_path/'probe').write_text('a\nb\n')  # negative control: the trap was there
     assert (tmp_path/'probe').read_bytes()==b'a\r\nb\r\n'
 
+# ---------------------------------------------------------------- when to save
+
+def test_no_saves_by_the_clock(data, tmp_path):
+    "save_minutes=0 looks and saves by steps alone"
+    t = make(data, tmp_path/'run', max_steps=12, save_minutes=0., save_every=5, eval_every=4).fit()
+    assert t.step==12 and steps(tmp_path/'run'/'checkpoints')[0]==12
+
 # ---------------------------------------------------------------- what has changed
 
 def test_a_local_version_of_torch_is_one_version(data, run, monkeypatch):
