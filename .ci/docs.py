@@ -55,7 +55,7 @@ class Alts(HTMLParser):
         self.found = []
         self.feed(page)
     def handle_starttag(self, tag, attrs):
-        if tag=='img': self.found.append(dict(attrs).get('alt') or '')
+        if tag=='img': self.found.append((dict(attrs).get('alt') or '').strip())
 
 def picture_warnings(
     notebooks, # Paths of the notebooks

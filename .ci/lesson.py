@@ -10,6 +10,8 @@ cells = json.loads(path.read_text(encoding='utf-8'))['cells']
 os.chdir(tempfile.mkdtemp())
 shell = InteractiveShell.instance(ipython_dir=os.getcwd())
 for c in cells:
-    if c['cell_type']=='code' and not shell.run_cell(''.join(c['source'])).success:
+    if c['cell_type']!='code': continue
+    shell.user_ns['_exit_code'] = 0                  # what `!command` and `%pip` leave behind
+    if not shell.run_cell(''.join(c['source'])).success or shell.user_ns['_exit_code']:
         sys.exit(f"{path.name}: cell {c['id']} failed")
 print(f'{path.name} ran')
