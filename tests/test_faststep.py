@@ -376,7 +376,7 @@ def test_a_halved_batch_is_part_of_the_run(data, tmp_path):
     forgets = fast_trainer(data, tmp_path/'forgets', dropout=0.2)
     forgets.micro_batch = 1                                                       # smaller than the one that was saved
     assert not torch.equal(weights(forgets.fit()), weights(whole))
-    assert any('1 windows at once here, 2 windows at once before' in o for o in forgets.messages)      # and it says so
+    assert any('1 window at once here, 2 windows at once before' in o for o in forgets.messages)      # and it says so
     assert not any('windows at once before' in o for o in again.messages)
 
 def test_a_measurement_does_not_change_a_run(data, tmp_path, monkeypatch):
