@@ -28,9 +28,10 @@ from .optim import Muon, make_optimizer
 from .checkpoint import (load_checkpoint, needs_room, read_part, rng_state,
     save_checkpoint, set_rng_state, versions)
 from .config import MAY_CHANGE, TrainConfig, check_config, config_difference, config_hash
-from .archive import (checkpoint_dir, latest_checkpoint, list_checkpoints, make_way,
-    mirror_checkpoint, prune_checkpoints, set_aside)
-from .watch import PLOTS, LivePlot, RunLog, plot_run, read_metrics, run_figure, validation_loss
+from .archive import (checkpoint_dir, latest_checkpoint, list_checkpoints,
+    lost_checkpoints, make_way, mirror_checkpoint, prune_checkpoints, set_aside)
+from lightbrain.watch import (PLOTS, LivePlot, RunLog, plot_run, read_log, read_metrics, run_figure,
+    validation_loss)
 from .precision import DTYPES, Guard, autocast
 from .parallel import hold_back, join_team, leave_team, wrap
 
@@ -385,17 +386,18 @@ def _find(self:Trainer):
 @patch
 def _begin_anew(self:Trainer, broken):
     "Nothing to continue. What is unusable stops the run, unless forced: then it gets another name"
+    homes,model = self.homes(),self.out/'model'
+    broken = broken+lost_checkpoints(*homes)
+    if not broken: broken = self._gone()
     if broken and not self.force:
-        raise ValueError(f"'{self.out}' has checkpoints, and none can be used: "
+        raise ValueError(f"'{self.out}' had checkpoints, and none can be used: "
             f"{'; '.join(w for _,w in broken)}. Nothing was changed. Mend the cause, or choose another "
             "folder for --out, or begin anew with --force")
     if not self.team.first: return False
-    old = {p.parent for p,_ in broken}
-    if old and (self.out/'metrics.jsonl').exists(): old.add(self.out/'metrics.jsonl')
-    for o in sorted(old):
-        self.messages.append(f'forced: the run begins anew, {o} is now called {set_aside(o).name}')
+    self._keep_old(self.out, homes[0], model, broken)
     with suppress(OSError):
-        for o in self.homes()[1:]:
+        for o in homes[1:]:
+            self._keep_old(o.parent, o, None, broken)
             home,name = o.parents[1],re.escape(Path(os.path.abspath(self.out)).name)
             others = [p.name for p in sorted(home.iterdir()) if list_checkpoints(p/'checkpoints')
                       and re.fullmatch(name+'(-[0-9a-f]{8})?', p.name)]
@@ -403,6 +405,29 @@ def _begin_anew(self:Trainer, broken):
                 self.messages.append(f"{home} holds another run of this name ({', '.join(others)}); to "
                     f"continue that one, copy its folder 'checkpoints' to '{self.out}' and start again")
     return False
+
+@patch
+def _gone(self:Trainer):
+    "(path, sentence) if the run folder says that there were checkpoints, and there are none"
+    home,every = self.out/'checkpoints',self.config.save_every
+    with suppress(ValueError,OSError):          # it may have been another number then
+        every = max(every, TrainConfig.from_yaml(self.out/'config.yaml').save_every)
+    reached = max((o['step'] for o in read_log(self.out/'metrics.jsonl')[0]), default=0)
+    if reached>every: return [(home, f'{home} is gone or empty, and the log goes to step {reached:,}')]
+    if (self.out/'model'/'model.safetensors').exists():
+        return [(home, f"{home} is gone or empty, and '{self.out/'model'}' holds a model")]
+    return []
+
+@patch
+def _keep_old(self:Trainer, folder, home, model, broken):
+    "Give another name to what a run from the start would write over"
+    rows,bad = read_log(folder/'metrics.jsonl')
+    old = [home]*any(home in (p, p.parent) for p,_ in broken)
+    old += [folder/'metrics.jsonl']*(bad>0 or any(o['step']>0 for o in rows))
+    old += [model]*(model is not None and (model/'model.safetensors').exists())
+    for o in old:
+        if os.path.lexists(o):
+            self.messages.append(f'the run begins anew, {o} is now called {set_aside(o).name}')
 
 # %% ../nbs/05_train.ipynb #bf2bc574
 MARK = '# Written by a LightBrain run'       # begins each config.yaml of ours

@@ -133,6 +133,14 @@ def test_two_runs_of_one_name_share_no_home(data, tmp_path, other):
 def newer(f): f.write_bytes(f.read_bytes().replace(b'"format": 1', b'"format": 2'))
 def line_ends(f): f.write_bytes(f.read_bytes().replace(b'\n', b'\r\n'))
 def unlisted(f): f.unlink()
+def emptied(f): shutil.rmtree(f.parent); f.parent.mkdir()
+def in_a_file(f): shutil.rmtree(f.parent); f.parent.write_bytes(b'x')
+def in_a_cloud(f):
+    for o in [*f.parent.iterdir()]: o.rename(f.parent/f'.{o.name}.icloud')
+def renamed(f): f.parent.rename(f'{f.parent} (1)')
+def all_gone(home): shutil.rmtree(home)
+def not_mounted(home): shutil.rmtree(home); home.symlink_to(home.parent/'no such disk')
+def one_file(home): shutil.rmtree(home); home.write_bytes(b'x')
 def no_entry(error):
     def f(monkeypatch):
         real = io.open
@@ -143,30 +151,53 @@ def no_entry(error):
     return f
 REASONS = dict(newer=(newer, 'format 2, this version reads 1; use the version that wrote it'),
     line_ends=(line_ends, 'not as it was written'), unlisted=(unlisted, 'is missing'),
+    emptied=(emptied, 'holds no checkpoint'), in_a_file=(in_a_file, 'holds no checkpoint'),
+    in_a_cloud=(in_a_cloud, 'holds no checkpoint'), renamed=(renamed, 'holds no checkpoint'),
+    all_gone=(all_gone, 'is gone or empty, and the log goes to step 12'),
+    not_mounted=(not_mounted, 'is no folder'), one_file=(one_file, 'is no folder'),
     permission=(no_entry(errno.EACCES), 'Permission denied'), disk=(no_entry(errno.EIO), 'Input/output error'))
 @pytest.mark.parametrize('reason', REASONS)
 def test_none_can_be_used(data, run, monkeypatch, reason):
     "Stop with the reason for each, change nothing; with force begin anew beside what was there"
     harm,why = REASONS[reason]
-    system = reason in ('permission','disk')
-    if not system:
-        for o in (run/'checkpoints').glob('*/MANIFEST.json'): harm(o)
+    system,whole = reason in ('permission','disk'),reason in ('all_gone','not_mounted','one_file')
+    links = reason=='not_mounted'
+    if links and os.name=='nt': pytest.skip('links need rights on Windows')
+    if whole: harm(run/'checkpoints')
+    elif not system:
+        for o in [*(run/'checkpoints').glob('*/MANIFEST.json')]: harm(o)
     before = content(run)
     with monkeypatch.context() as m:
         if system: harm(m)
         with pytest.raises(OSError if system else ValueError, match=why) as e: make(data, run).fit()
     said = str(e.value)
     assert '--force' in said and 'nothing was changed' in said.lower()
-    assert system or ('step-00000010' in said and 'step-00000005' in said)
+    assert system or whole or ('step-00000010' in said and 'step-00000005' in said)
     assert content(run)==before
-    if system:  # it answers again: nothing was lost
-        assert make(data, run).resume()
-        return
-    t = Trainer(TrainConfig(**(TINY | dict(max_steps=5))), data, run, progress=False, force=True).fit()
+    if system: assert make(data, run).resume()  # it answers again: nothing was lost
+    force = lambda: Trainer(TrainConfig(**(TINY | dict(max_steps=5))), data, run, progress=False, force=True)
+    with monkeypatch.context() as m:
+        if system:  # until the run has begun
+            harm(m)
+            f = force(); assert not f.resume()
+        else: f = force()
+    t = f.fit()
     assert t.step==5 and steps(run/'checkpoints')==[5]
-    kept = content(run/'checkpoints.aside-1')
-    assert kept=={k.removeprefix('checkpoints/'):v for k,v in before.items() if k.startswith('checkpoints/')}
+    aside,kept = run/'checkpoints.aside-1','checkpoints/'
+    assert os.path.lexists(aside)!=(reason=='all_gone') and aside.is_symlink()==links
+    if aside.is_dir(): assert content(aside)=={k.removeprefix(kept):v for k,v in before.items() if k.startswith(kept)}
     assert (run/'metrics.jsonl.aside-1').read_bytes()==before['metrics.jsonl']
+
+def test_a_finished_model_is_not_lost(data, half_way, run):
+    "Its checkpoints were deleted to make room, and the same command is given once more"
+    make(data, run, max_steps=12).fit()
+    shutil.rmtree(run/'checkpoints'); (run/'metrics.jsonl').unlink()
+    before = content(run)
+    with pytest.raises(ValueError, match="model' holds a model.*Nothing was changed"): make(data, run).fit()
+    assert content(run)==before
+    t = Trainer(TrainConfig(**(TINY | dict(max_steps=5))), data, run, progress=False, force=True).fit()
+    kept = {k.removeprefix('model/'):v for k,v in before.items() if k.startswith('model/')}
+    assert t.step==5 and content(run/'model.aside-1')==kept
 
 def test_what_cannot_be_read_is_not_passed_over(data, run, monkeypatch):
     "The newest gives an error, an older one is whole: stop, unless forced. Not for a second home"
@@ -240,7 +271,23 @@ def test_a_model_of_somebody_else_in_our_own_run(data, run):
 def test_a_run_killed_before_its_first_save_is_ours(data, tmp_path):
     with pytest.raises(PowerCut): stop_at(make(data, tmp_path/'run'), 3).fit()
     assert steps(tmp_path/'run'/'checkpoints')==[]
-    assert make(data, tmp_path/'run', max_steps=5).fit().step==5
+    log = (tmp_path/'run'/'metrics.jsonl').read_bytes()
+    # asked to save more often: it was to save every five steps then
+    t = make(data, tmp_path/'run', max_steps=5, save_every=1).fit()
+    assert t.step==5 and 'metrics.jsonl is now called metrics.jsonl.aside-1' in t.messages[0]
+    assert (tmp_path/'run'/'metrics.jsonl.aside-1').read_bytes()==log
+
+def test_placeholders_in_a_second_home(data, tmp_path):
+    "The machine is gone and the drive has not downloaded: stop; with force all of it is kept"
+    drive = dict(mirror=str(tmp_path/'drive'), max_steps=12)
+    make(data, tmp_path/'run', **drive).fit()
+    shutil.rmtree(tmp_path/'run')
+    for f in [*(tmp_path/'drive').glob('*/*/*/MANIFEST.json')]: in_a_cloud(f)
+    before = content(tmp_path/'drive')
+    with pytest.raises(ValueError, match='holds no checkpoint'): make(data, tmp_path/'run', **drive).fit()
+    assert content(tmp_path/'drive')==before
+    t = make(data, tmp_path/'run', **drive); t.force = True
+    assert t.fit().step==12 and {*before.values()}<={*content(tmp_path/'drive').values()}
 
 def test_no_run_in_its_data(data):
     before = content(data)
