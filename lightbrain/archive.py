@@ -14,7 +14,7 @@ from contextlib import suppress
 from itertools import count
 from pathlib import Path
 from .core import atomic_dir, check_folder, fsync, lock_folder
-from .checkpoint import FILES, needs_room, verify_checkpoint, why_broken
+from .checkpoint import FILES, needs_room, read_manifest, verify_checkpoint, why_broken
 
 # %% ../nbs/04ba_archive.ipynb #62d49246
 def checkpoint_dir(
@@ -82,11 +82,18 @@ def best_checkpoint(
 # %% ../nbs/04ba_archive.ipynb #632431e9
 def _discard(hidden, path):
     "Remove the files of a checkpoint that had the name `path`; what else is there gets that name back"
-    for o in FILES:
-        with suppress(OSError): (hidden/o).unlink()
+    with suppress(ValueError,OSError):
+        for o in (*read_manifest(hidden)['files'], 'MANIFEST.json'):     # that one last
+            if o in FILES: (hidden/o).unlink(missing_ok=True)
     try: hidden.rmdir()
     except OSError:
-        if not path.exists(): hidden.rename(path)
+        # a name that is taken must not stop the next clean-up
+        set_aside(hidden) if os.path.lexists(path) else hidden.rename(path)
+
+def _may_go(path, step):
+    "Is it a checkpoint that this version wrote, under the name that it gave?"
+    try: return path==checkpoint_dir(path.parent, step) and bool(read_manifest(path))
+    except (ValueError,OSError): return False
 
 def prune_checkpoints(
     folder, # The run's checkpoints
@@ -98,11 +105,11 @@ def prune_checkpoints(
     for i,(_,p) in enumerate(found):
         good += why_broken(p) is None
         if not good: return []                              # the newest is broken: touch nothing
-        if good==keep: old = [o for _,o in found[i+1:]]; break
+        if good==keep: old = [p for step,p in found[i+1:] if _may_go(p, step)]; break
+    if not good: return []
     best = best_checkpoint(folder) if old else None
     old = [p for p in old if p!=best]
-    for p in old: p.rename(p.with_name(f'.{p.name}.old-pruned'))
-    for name in _names(folder):  # also what a killed clean-up left behind, or a killed save
+    for name in _names(folder):  # what a killed clean-up left behind, or a killed save
         p = Path(folder)/name
         m = re.fullmatch(r'\.(step-(\d+))\.(old-pruned|writing-\d+|writer\.lock)', name)
         if not m or int(m[2])>found[0][0]: continue
@@ -110,6 +117,9 @@ def prune_checkpoints(
         # is somebody writing there? not now
         with suppress(ValueError,OSError), lock_folder(Path(folder)/m[1]):
             if p.is_dir() and 'old' not in _names(p): shutil.rmtree(p, ignore_errors=True)
+    for p in old:
+        p.rename(hidden := p.with_name(f'.{p.name}.old-pruned'))
+        _discard(hidden, p)
     return old
 
 # %% ../nbs/04ba_archive.ipynb #e1058416
@@ -126,9 +136,12 @@ def set_aside(
 def make_way(
     path, # Where a checkpoint is to be written
 )->None:
-    "Set a folder aside that holds more than the files of a checkpoint"
-    try: check_folder(path, FILES[0], FILES)
-    except ValueError: set_aside(path)
+    "Set aside what is no sound checkpoint of this version, or holds more than one"
+    try:
+        check_folder(path, FILES[0], FILES)
+        fine = not os.path.lexists(path) or why_broken(path) is None
+    except (ValueError,OSError): fine = False
+    if not fine and os.path.lexists(path): set_aside(path)
 
 # %% ../nbs/04ba_archive.ipynb #0c04a266
 def mirror_checkpoint(
@@ -138,6 +151,8 @@ def mirror_checkpoint(
 )->Path: # The copy
     "Copy under a new name, read back, compare, then clean up; `ValueError` or `OSError` leaves older copies alone"
     path,dest = Path(path),Path(home)/Path(path).name
+    above = next(o for o in dest.absolute().parents if os.path.lexists(o))
+    if not above.is_dir(): raise ValueError(f"'{above}' is no folder; name a folder as the second home")
     seal,files = (path/'MANIFEST.json').read_bytes(),verify_checkpoint(path)['files']
     if not (dest/'MANIFEST.json').is_file() or (dest/'MANIFEST.json').read_bytes()!=seal or why_broken(dest):
         make_way(dest)
