@@ -44,7 +44,7 @@ def list_checkpoints(
 def lost_checkpoints(
     *folders, # Where to look; they need not exist
 )->list: # (path, sentence) pairs
-    "What bears the name of a checkpoint and holds none: emptied, not downloaded, a file in its place"
+    "What bears a checkpoint's name and holds none: emptied, not downloaded, a file"
     lost,known = [],{p for _,p in list_checkpoints(*folders)}
     for f in map(Path, folders):
         if os.path.lexists(f) and not f.is_dir(): lost.append((f, f'{f} is no folder'))
@@ -152,7 +152,8 @@ def mirror_checkpoint(
     "Copy under a new name, read back, compare, then clean up; `ValueError` or `OSError` leaves older copies alone"
     path,dest = Path(path),Path(home)/Path(path).name
     above = next(o for o in dest.absolute().parents if os.path.lexists(o))
-    if not above.is_dir(): raise ValueError(f"'{above}' is no folder; name a folder as the second home")
+    if not above.is_dir():
+        raise ValueError(f"'{above}' is no folder; name a folder as the second home")
     seal,files = (path/'MANIFEST.json').read_bytes(),verify_checkpoint(path)['files']
     if not (dest/'MANIFEST.json').is_file() or (dest/'MANIFEST.json').read_bytes()!=seal or why_broken(dest):
         make_way(dest)

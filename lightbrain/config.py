@@ -57,7 +57,8 @@ class TrainConfig:
     device:str='auto' # auto, cpu, cuda or mps
     dtype:str='auto' # auto, float32, bfloat16 or float16
     def __post_init__(self):
-        if isinstance(self.mirror, os.PathLike): object.__setattr__(self, 'mirror', os.fspath(self.mirror))
+        if isinstance(self.mirror, os.PathLike):          # frozen: the one way in
+            object.__setattr__(self, 'mirror', os.fspath(self.mirror))
         check_config(self)
 
 # %% ../nbs/04ab_config.ipynb #17c05b15

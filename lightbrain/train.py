@@ -149,7 +149,8 @@ class Trainer:
         for _ in range(2):                                # a `prepare` may come between the two
             self.train,self.val = (TokenDataset(data, s, verify=True) for s in ('train','validation'))
             if self.train.manifest['seal']==self.val.manifest['seal']: break
-        else: raise ValueError(f"the set '{data}' changes while it is read; start again when it is done")
+        else:
+            raise ValueError(f"the set '{data}' changes while it is read; start again when it is done")
         self.team = join_team(config.device)
         self.device,self.progress = self.team.device,progress and self.team.first
         self.dtype = pick_dtype(self.device) if config.dtype=='auto' else DTYPES[config.dtype]
@@ -342,11 +343,13 @@ def resume(self:Trainer)->bool: # Was there something to continue?
     path,broken = self._find()
     self.messages = [f'skipped {p.name}: {why}' for p,why in broken]
     home = self.homes()[0]
-    if path is not None and (home in [p for p,_ in broken] or os.path.lexists(home) and not home.is_dir()):
-        if not self.force:
-            raise ValueError(f"'{home}' is no folder, and the run goes on from {path}; move it away, or use --force")
-        self._put_aside(home)
     if path is None: return self._begin_anew(broken)
+    # it goes on from the second home, and this one must take what is saved
+    if home in dict(broken) or os.path.lexists(home) and not home.is_dir():
+        if not self.force:
+            raise ValueError(f"'{home}' is no folder, and the run goes on from {path}; move it away, "
+                "or use --force to give it another name")
+        self._put_aside(home)
     saved = read_part(path, 'state')
     diff = config_difference(saved['config'], self.config)
     for s,now in self.data_hashes().items():
@@ -429,7 +432,8 @@ def _gone(self:Trainer):
     with suppress(ValueError,OSError):          # it may have been another number then
         every = max(every, TrainConfig.from_yaml(self.out/'config.yaml').save_every)
     reached = max((o['step'] for o in read_log(self.out/'metrics.jsonl')[0]), default=0)
-    if reached>every: return [(home, f'{home} is gone or empty, and the log goes to step {reached:,}')]
+    if reached>every:
+        return [(home, f'{home} is gone or empty, and the log goes to step {reached:,}')]
     if (self.out/'model'/'model.safetensors').exists():
         return [(home, f"{home} is gone or empty, and '{self.out/'model'}' holds a model")]
     return []
