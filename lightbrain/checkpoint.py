@@ -6,9 +6,9 @@ Docs: https://lightbrain-dev.github.io/lightbrain/checkpoint.html.md"""
 
 # %% auto #0
 __all__ = ['FORMAT', 'PARTS', 'FILES', 'HOW', 'TensorStore', 'flatten', 'unflatten', 'write_part', 'read_part', 'manifest_text',
-           'versions', 'write_manifest', 'read_manifest', 'verify_checkpoint', 'why_broken', 'describe_optimizer',
-           'needs_room', 'nbytes', 'save_checkpoint', 'check_model', 'check_optimizer', 'restore_optimizer',
-           'load_checkpoint', 'rng_state', 'set_rng_state']
+           'versions', 'write_manifest', 'OtherFormat', 'read_manifest', 'verify_checkpoint', 'why_broken',
+           'describe_optimizer', 'needs_room', 'nbytes', 'save_checkpoint', 'check_model', 'check_optimizer',
+           'restore_optimizer', 'load_checkpoint', 'rng_state', 'set_rng_state']
 
 # %% ../nbs/04b_checkpoint.ipynb #f5309e03
 import errno, hashlib, json, math, platform, random, re, safetensors, shutil
@@ -167,6 +167,9 @@ def write_manifest(
 
 
 # %% ../nbs/04b_checkpoint.ipynb #95cd751f
+class OtherFormat(ValueError):
+    "A checkpoint that another version of LightBrain wrote: no damage"
+
 def read_manifest(
     folder:Path, # A checkpoint
 )->dict: # The manifest without its seal
@@ -184,7 +187,7 @@ def read_manifest(
     n = body.get('format') if isinstance(body, dict) else None
     # a later format may be sealed in another way
     if n!=FORMAT if sound else isinstance(n, int) and n>FORMAT:
-        raise ValueError(f"{f} has format {n}, this version reads {FORMAT}; "
+        raise OtherFormat(f"{f} has format {n}, this version reads {FORMAT}; "
                          "use the version that wrote it")
     if not sound: raise ValueError(f"{f} is not as it was written; use an older checkpoint")
     return body

@@ -56,7 +56,10 @@ class TrainConfig:
     seed:int=42 # Fixes weights, batches and dropout
     device:str='auto' # auto, cpu, cuda or mps
     dtype:str='auto' # auto, float32, bfloat16 or float16
-    def __post_init__(self): check_config(self)
+    def __post_init__(self):
+        if isinstance(self.mirror, os.PathLike):          # frozen: the one way in
+            object.__setattr__(self, 'mirror', os.fspath(self.mirror))
+        check_config(self)
 
 # %% ../nbs/04ab_config.ipynb #17c05b15
 @patch
@@ -84,7 +87,8 @@ def _cast(name, kind, v):
     try:
         if kind is int and str(v).lstrip('-').isdecimal(): return int(v)  # of any length, exactly
         if kind is int and not isinstance(v, bool) and float(v)==int(float(v)): return int(float(v))
-        if kind is float and not isinstance(v, bool): return float(v)
+        if kind is float and not isinstance(v, bool):     # YAML's infinity is .inf
+            return float(v.lower().replace('.inf', 'inf') if isinstance(v, str) else v)
         if kind is bool and str(v).lower() in ('true','false'): return str(v).lower()=='true'
         if kind is str and isinstance(v, (str,os.PathLike)): return os.fspath(v)
     except (TypeError, ValueError, OverflowError): pass

@@ -19,18 +19,19 @@ import torch.nn.functional as F
 import yaml
 from fastcore.basics import patch
 from torch import nn, Tensor
-from .core import atomic_write, lock_folder, pick_dtype, progress_bar
+from .core import DROPPINGS, atomic_write, lock_folder, pick_dtype, progress_bar
 from .data import TokenDataset
 from .model import GPT, our_files
 from .kernels import keep_heap
 from .faststep import FastStep, faster_dtype, free_memory, is_out_of_memory, pick_micro_batch
 from .optim import Muon, make_optimizer
-from .checkpoint import (load_checkpoint, needs_room, read_part, rng_state,
-    save_checkpoint, set_rng_state, versions)
+from .checkpoint import (OtherFormat, load_checkpoint, needs_room, read_manifest, read_part,
+    rng_state, save_checkpoint, set_rng_state, versions)
 from .config import MAY_CHANGE, TrainConfig, check_config, config_difference, config_hash
-from .archive import (checkpoint_dir, latest_checkpoint, list_checkpoints, make_way,
-    mirror_checkpoint, prune_checkpoints, set_aside)
-from .watch import PLOTS, LivePlot, RunLog, plot_run, read_metrics, run_figure, validation_loss
+from .archive import (checkpoint_dir, latest_checkpoint, list_checkpoints,
+    lost_checkpoints, make_way, mirror_checkpoint, prune_checkpoints, set_aside)
+from lightbrain.watch import (PLOTS, LivePlot, RunLog, plot_run, read_log, read_metrics, run_figure,
+    validation_loss)
 from .precision import DTYPES, Guard, autocast
 from .parallel import hold_back, join_team, leave_team, wrap
 
@@ -145,7 +146,11 @@ class Trainer:
         if there in (here, *here.parents):
             raise ValueError(f"the run '{out}' would lie in the folder of its data; choose a place "
                 f"beside it for --out, such as '{there.with_name(there.name+'-run')}'")
-        self.train,self.val = (TokenDataset(data, s, verify=True) for s in ('train','validation'))
+        for _ in range(2):                                # a `prepare` may come between the two
+            self.train,self.val = (TokenDataset(data, s, verify=True) for s in ('train','validation'))
+            if self.train.manifest['seal']==self.val.manifest['seal']: break
+        else:
+            raise ValueError(f"the set '{data}' changes while it is read; start again when it is done")
         self.team = join_team(config.device)
         self.device,self.progress = self.team.device,progress and self.team.first
         self.dtype = pick_dtype(self.device) if config.dtype=='auto' else DTYPES[config.dtype]
@@ -285,9 +290,10 @@ def train_step(self:Trainer)->tuple: # (loss, gradient norm before clipping), nu
 @patch
 def homes(self:Trainer)->list: # Folders with checkpoints
     "Where this run's checkpoints may lie: its folder, and a folder of its own in the second home"
-    c,here = self.config,os.path.abspath(self.out)
+    c,here = self.config,os.path.realpath(self.out)
     if not c.mirror: return [self.out/'checkpoints']
-    chosen = {k:v for k,v in asdict(c).items() if k not in MAY_CHANGE and v!=getattr(TrainConfig, k)}
+    plain = asdict(TrainConfig.from_dict(asdict(c)))       # 0 and 0.0 are one
+    chosen = {k:v for k,v in plain.items() if k not in MAY_CHANGE and v!=getattr(TrainConfig, k)}
     whose = step_seed(os.path.normcase(here), chosen, *self.data_hashes().values())
     mine = f'{Path(here).name}-{whose>>31:08x}'
     return [self.out/'checkpoints', Path(c.mirror)/mine/'checkpoints']
@@ -336,7 +342,14 @@ def resume(self:Trainer)->bool: # Was there something to continue?
     "Continue from the newest checkpoint that verifies; `ValueError` if it belongs to another run, unless `force`"
     path,broken = self._find()
     self.messages = [f'skipped {p.name}: {why}' for p,why in broken]
+    home = self.homes()[0]
     if path is None: return self._begin_anew(broken)
+    # it goes on from the second home, and this one must take what is saved
+    if home in dict(broken) or os.path.lexists(home) and not home.is_dir():
+        if not self.force:
+            raise ValueError(f"'{home}' is no folder, and the run goes on from {path}; move it away, "
+                "or use --force to give it another name")
+        self._put_aside(home)
     saved = read_part(path, 'state')
     diff = config_difference(saved['config'], self.config)
     for s,now in self.data_hashes().items():
@@ -369,11 +382,18 @@ def resume(self:Trainer)->bool: # Was there something to continue?
 def _find(self:Trainer):
     "The newest sound checkpoint and what was passed over; what cannot be read is not damaged"
     home,*mirror = self.homes()
-    passing = (ValueError,OSError) if self.force else (ValueError,)
+    if self.force:
+        shut = []
+        for o in (home, *mirror):
+            try: list_checkpoints(o)
+            except OSError as e: shut.append((o, str(e)))
+        open_ = [o for o in (home, *mirror) if o not in dict(shut)]
+        path,broken = latest_checkpoint(*open_, passing=(ValueError,OSError))
+        return path,broken+shut
     try:
-        try: return latest_checkpoint(home, *mirror, passing=passing)
+        try: return latest_checkpoint(home, *mirror)
         except OSError as e:
-            path,broken = latest_checkpoint(home, passing=passing)
+            path,broken = latest_checkpoint(home)
             if path is None: raise  # what cannot be read may be all there is
             # a second home never stops a run
             return path,[*broken, *((o.parent, e) for o in mirror)]
@@ -385,24 +405,53 @@ def _find(self:Trainer):
 @patch
 def _begin_anew(self:Trainer, broken):
     "Nothing to continue. What is unusable stops the run, unless forced: then it gets another name"
+    homes,model = self.homes(),self.out/'model'
+    broken = broken+lost_checkpoints(*(o for o in homes if o not in dict(broken)))
+    if not broken: broken = self._gone()
     if broken and not self.force:
-        raise ValueError(f"'{self.out}' has checkpoints, and none can be used: "
+        raise ValueError(f"'{self.out}' had checkpoints, and none can be used: "
             f"{'; '.join(w for _,w in broken)}. Nothing was changed. Mend the cause, or choose another "
             "folder for --out, or begin anew with --force")
     if not self.team.first: return False
-    old = {p.parent for p,_ in broken}
-    if old and (self.out/'metrics.jsonl').exists(): old.add(self.out/'metrics.jsonl')
-    for o in sorted(old):
-        self.messages.append(f'forced: the run begins anew, {o} is now called {set_aside(o).name}')
+    self._keep_old(self.out, homes[0], model, broken)
     with suppress(OSError):
-        for o in self.homes()[1:]:
-            home,name = o.parents[1],re.escape(Path(os.path.abspath(self.out)).name)
+        for o in homes[1:]:
+            self._keep_old(o.parent, o, None, broken)
+            home,name = o.parents[1],re.escape(Path(os.path.realpath(self.out)).name)
             others = [p.name for p in sorted(home.iterdir()) if list_checkpoints(p/'checkpoints')
                       and re.fullmatch(name+'(-[0-9a-f]{8})?', p.name)]
             if others:
                 self.messages.append(f"{home} holds another run of this name ({', '.join(others)}); to "
                     f"continue that one, copy its folder 'checkpoints' to '{self.out}' and start again")
     return False
+
+@patch
+def _gone(self:Trainer):
+    "(path, sentence) if the run folder says that there were checkpoints, and there are none"
+    home,every = self.out/'checkpoints',self.config.save_every
+    with suppress(ValueError,OSError):          # it may have been another number then
+        every = max(every, TrainConfig.from_yaml(self.out/'config.yaml').save_every)
+    reached = max((o['step'] for o in read_log(self.out/'metrics.jsonl')[0]), default=0)
+    if reached>every:
+        return [(home, f'{home} is gone or empty, and the log goes to step {reached:,}')]
+    if (self.out/'model'/'model.safetensors').exists():
+        return [(home, f"{home} is gone or empty, and '{self.out/'model'}' holds a model")]
+    return []
+
+@patch
+def _keep_old(self:Trainer, folder, home, model, broken):
+    "Give another name to what a run from the start would write over"
+    rows,bad = read_log(folder/'metrics.jsonl')
+    old = [home]*any(home in (p, p.parent) for p,_ in broken)
+    old += [folder/'metrics.jsonl']*(bad>0 or any(o['step']>0 for o in rows))
+    old += [model]*(model is not None and (model/'model.safetensors').exists())
+    for o in old: self._put_aside(o, 'the run begins anew, ')
+
+@patch
+def _put_aside(self:Trainer, path, why=''):
+    "Another name, and a message; number 0 does it"
+    if self.team.first and os.path.lexists(path):
+        self.messages.append(f'{why}{path} is now called {set_aside(path).name}')
 
 # %% ../nbs/05_train.ipynb #bf2bc574
 MARK = '# Written by a LightBrain run'       # begins each config.yaml of ours
@@ -413,12 +462,18 @@ def check_out(self:Trainer)->None:
     config = self.out/'config.yaml'
     written = [self.out/o for o in ('config.yaml','metrics.jsonl','model','checkpoints')]
     if not (config.is_file() and config.read_bytes().startswith(MARK.encode())):
-        ours = any((p/'MANIFEST.json').exists() for _,p in list_checkpoints(written[-1]))
-        alien = [o for o in written if o.exists() and not (o.is_dir() and not any(o.iterdir()))]
-        if alien and not ours:
+        empty = lambda o: o.is_dir() and all(p.name in DROPPINGS for p in o.iterdir())
+        alien = [o for o in written if os.path.lexists(o) and not empty(o)]
+        if alien and not any(_wrote(p) for _,p in list_checkpoints(written[-1])):
             raise ValueError(f"'{alien[0]}' was not written by a LightBrain run, and would be lost; "
                 "choose another folder for --out, or move it away")
     our_files(self.out/'model')
+
+def _wrote(path):
+    "Is it a checkpoint of ours, from whatever version?"
+    try: return bool(read_manifest(path))
+    except OtherFormat: return True
+    except (ValueError,OSError): return False
 
 @patch
 def note(self:Trainer,
@@ -489,7 +544,7 @@ def _open(self:Trainer):
         if self.step and not log.exists() and copies and copies[0].exists(): atomic_write(log, copies[0].read_bytes())
     # a run from the start has no lines, not even of step 0
     self.log = RunLog(self.out, self.step or -1, LivePlot() if self.live else None)
-    if self.log.damaged: self.note(self.log.damaged)
+    for o in self.log.notes: self.note(o)
 
 # %% ../nbs/05_train.ipynb #7c81f84f
 @patch

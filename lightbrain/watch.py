@@ -65,7 +65,7 @@ def read_log(
     "Every line that can be read"
     path = Path(path)
     *lines,torso = path.read_bytes().split(b'\n') if path.exists() else [b'']
-    found = [*map(_row, lines)]
+    found = [_row(o) for o in lines if o.strip()]         # an empty line says nothing
     return [o for o in (*found, _row(torso)) if o],found.count(None)
 
 def read_metrics(
@@ -89,7 +89,7 @@ class RunLog:
     ):
         self.path,self.live = Path(run)/'metrics.jsonl',live
         rows,bad = read_log(self.path)
-        self.damaged = _damaged(self.path, bad) if bad else None  # said by whoever keeps this log
+        self.notes = [_damaged(self.path, bad)]*bool(bad)     # said by whoever keeps this log
         kept = [o for o in rows if o['step']<=step]
         with needs_room(run, 10**5): atomic_write(self.path, ''.join(json.dumps(o)+'\n' for o in kept))
         if live: live.rows += kept
@@ -97,6 +97,9 @@ class RunLog:
             from torch.utils.tensorboard import SummaryWriter
             self.board = SummaryWriter(str(Path(run)/'tensorboard'), purge_step=step+1)
         except ImportError: self.board = None         # optional: metrics.jsonl has everything
+        except (OSError,ValueError) as e:             # its folder is a file, or its name no UTF-8
+            self.board = None
+            self.notes.append(f'TensorBoard gets nothing ({e}); metrics.jsonl has everything')
     def write(self,
         **row, # The numbers of one step; columns not given are null
     )->None:

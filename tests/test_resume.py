@@ -2,7 +2,8 @@
 import builtins, errno, io, os, shutil, subprocess, sys, time
 from pathlib import Path
 import pytest, torch
-from lightbrain.archive import list_checkpoints
+from torch import nn
+from lightbrain.archive import list_checkpoints, prune_checkpoints
 from lightbrain.data import prepare
 from lightbrain.config import TrainConfig
 from lightbrain.train import Trainer, main, read_metrics
@@ -56,8 +57,13 @@ def test_text_files_as_windows_writes_them(data, tmp_path, monkeypatch):
 
 def test_no_saves_by_the_clock(data, tmp_path):
     "save_minutes=0 looks and saves by steps alone"
-    t = make(data, tmp_path/'run', max_steps=12, save_minutes=0., save_every=5, eval_every=4).fit()
-    assert t.step==12 and steps(tmp_path/'run'/'checkpoints')[0]==12
+    t = make(data, tmp_path/'run', max_steps=12, save_minutes=0., save_every=5, eval_every=4)
+    saved,real = [],t.save
+    t.save = lambda: saved.append(t.step) or real()
+    t.fit()
+    looks = [(o['step'], o['val_loss']) for o in read_metrics(t.out) if o['val_loss'] and o['step']]
+    best = {s for i,(s,v) in enumerate(looks) if all(v<w for _,w in looks[:i])}
+    assert saved==sorted({5, 10, 12} | best) and t.step==12
 
 # ---------------------------------------------------------------- what has changed
 
@@ -128,11 +134,55 @@ def test_two_runs_of_one_name_share_no_home(data, tmp_path, other):
         assert again.messages[0]==f'continuing tiny from step {t.step}' and weights(again)==weights(t)
         assert len(read_metrics(again.out))>10
 
+def test_another_set_has_another_home(data, tmp_path):
+    prepare('synthetic:40', tmp_path/'set', progress=False)
+    drive = dict(mirror=str(tmp_path/'drive'))
+    a,b,again = (make(o, tmp_path/'run', **drive).homes()[1] for o in (data, tmp_path/'set', data))
+    assert a!=b and a==again
+
+def test_one_run_however_it_is_written(data, tmp_path):
+    "0 and 0.0, text and Path, a link and the folder itself: one home"
+    drive = tmp_path/'drive'
+    usual = dict(mirror=str(drive), dropout=0.)
+    home = lambda out=tmp_path/'run', **kw: make(data, out, **(usual | kw)).homes()[1]
+    assert home()==home(dropout=0)==home(mirror=drive)
+    assert TrainConfig(mirror=drive).mirror==str(drive)
+    if os.name!='nt':
+        (tmp_path/'real').mkdir(); (tmp_path/'link').symlink_to(tmp_path/'real')
+        assert home(tmp_path/'real'/'run')==home(tmp_path/'link'/'run')
+
+def test_a_second_home_that_is_a_file(data, tmp_path):
+    (tmp_path/'drive').write_text('mine')
+    for mirror in ('drive', 'drive/below'):
+        t = make(data, tmp_path/f'run-{len(mirror)}', max_steps=5, mirror=str(tmp_path/mirror)).fit()
+        said = f"the second home did not get step 5 ('{tmp_path/'drive'}' is no folder; name a folder"
+        assert t.step==5 and t.messages[0].startswith(said), t.messages
+    assert (tmp_path/'drive').read_text()=='mine'
+
+def test_from_the_second_home_past_a_file(data, tmp_path):
+    "The first home cannot take what is saved: said at the start, not after the work"
+    drive,home = dict(mirror=str(tmp_path/'drive')),tmp_path/'run'/'checkpoints'
+    make(data, tmp_path/'run', max_steps=5, **drive).fit()
+    shutil.rmtree(home); home.write_text('mine')
+    with pytest.raises(ValueError, match='is no folder, and the run goes on from'):
+        make(data, tmp_path/'run', **drive).fit()
+    t = make(data, tmp_path/'run', max_steps=10, **drive); t.force = True
+    assert t.fit().step==10 and 'continuing run from step 5' in t.messages
+    assert steps(home)==[10] and home.with_name('checkpoints.aside-1').read_text()=='mine'
+
 # ---------------------------------------------------------------- checkpoints, and none can be used
 
 def newer(f): f.write_bytes(f.read_bytes().replace(b'"format": 1', b'"format": 2'))
 def line_ends(f): f.write_bytes(f.read_bytes().replace(b'\n', b'\r\n'))
 def unlisted(f): f.unlink()
+def emptied(f): shutil.rmtree(f.parent); f.parent.mkdir()
+def in_a_file(f): shutil.rmtree(f.parent); f.parent.write_bytes(b'x')
+def in_a_cloud(f):
+    for o in [*f.parent.iterdir()]: o.rename(f.parent/f'.{o.name}.icloud')
+def renamed(f): f.parent.rename(f'{f.parent} (1)')
+def all_gone(home): shutil.rmtree(home)
+def not_mounted(home): shutil.rmtree(home); home.symlink_to(home.parent/'no such disk')
+def one_file(home): shutil.rmtree(home); home.write_bytes(b'x')
 def no_entry(error):
     def f(monkeypatch):
         real = io.open
@@ -143,30 +193,54 @@ def no_entry(error):
     return f
 REASONS = dict(newer=(newer, 'format 2, this version reads 1; use the version that wrote it'),
     line_ends=(line_ends, 'not as it was written'), unlisted=(unlisted, 'is missing'),
+    emptied=(emptied, 'holds no checkpoint'), in_a_file=(in_a_file, 'holds no checkpoint'),
+    in_a_cloud=(in_a_cloud, 'holds no checkpoint'), renamed=(renamed, 'holds no checkpoint'),
+    all_gone=(all_gone, 'is gone or empty, and the log goes to step 12'),
+    not_mounted=(not_mounted, 'is no folder'), one_file=(one_file, 'is no folder'),
     permission=(no_entry(errno.EACCES), 'Permission denied'), disk=(no_entry(errno.EIO), 'Input/output error'))
 @pytest.mark.parametrize('reason', REASONS)
 def test_none_can_be_used(data, run, monkeypatch, reason):
     "Stop with the reason for each, change nothing; with force begin anew beside what was there"
     harm,why = REASONS[reason]
-    system = reason in ('permission','disk')
-    if not system:
-        for o in (run/'checkpoints').glob('*/MANIFEST.json'): harm(o)
+    system,whole = reason in ('permission','disk'),reason in ('all_gone','not_mounted','one_file')
+    links = reason=='not_mounted'
+    if links and os.name=='nt': pytest.skip('links need rights on Windows')
+    if whole: harm(run/'checkpoints')
+    elif not system:
+        for o in [*(run/'checkpoints').glob('*/MANIFEST.json')]: harm(o)
     before = content(run)
     with monkeypatch.context() as m:
         if system: harm(m)
         with pytest.raises(OSError if system else ValueError, match=why) as e: make(data, run).fit()
     said = str(e.value)
     assert '--force' in said and 'nothing was changed' in said.lower()
-    assert system or ('step-00000010' in said and 'step-00000005' in said)
+    assert system or whole or ('step-00000010' in said and 'step-00000005' in said)
     assert content(run)==before
-    if system:  # it answers again: nothing was lost
-        assert make(data, run).resume()
-        return
-    t = Trainer(TrainConfig(**(TINY | dict(max_steps=5))), data, run, progress=False, force=True).fit()
+    if system: assert make(data, run).resume()  # it answers again: nothing was lost
+    force = lambda: Trainer(TrainConfig(**(TINY | dict(max_steps=5))), data, run, progress=False, force=True)
+    with monkeypatch.context() as m:
+        if system:  # until the run has begun
+            harm(m)
+            f = force(); assert not f.resume()
+        else: f = force()
+    t = f.fit()
     assert t.step==5 and steps(run/'checkpoints')==[5]
-    kept = content(run/'checkpoints.aside-1')
-    assert kept=={k.removeprefix('checkpoints/'):v for k,v in before.items() if k.startswith('checkpoints/')}
+    aside,kept = run/'checkpoints.aside-1','checkpoints/'
+    assert os.path.lexists(aside)!=(reason=='all_gone') and aside.is_symlink()==links
+    was = {k.removeprefix(kept):v for k,v in before.items() if k.startswith(kept)}
+    assert not aside.is_dir() or content(aside)==was
     assert (run/'metrics.jsonl.aside-1').read_bytes()==before['metrics.jsonl']
+
+def test_a_finished_model_is_not_lost(data, half_way, run):
+    "Its checkpoints were deleted to make room, and the same command is given once more"
+    make(data, run, max_steps=12).fit()
+    shutil.rmtree(run/'checkpoints'); (run/'metrics.jsonl').unlink()
+    before = content(run)
+    with pytest.raises(ValueError, match="model' holds a model.*Nothing was changed"): make(data, run).fit()
+    assert content(run)==before
+    t = Trainer(TrainConfig(**(TINY | dict(max_steps=5))), data, run, progress=False, force=True).fit()
+    kept = {k.removeprefix('model/'):v for k,v in before.items() if k.startswith('model/')}
+    assert t.step==5 and content(run/'model.aside-1')==kept
 
 def test_what_cannot_be_read_is_not_passed_over(data, run, monkeypatch):
     "The newest gives an error, an older one is whole: stop, unless forced. Not for a second home"
@@ -214,7 +288,73 @@ def test_a_save_makes_way_for_notes(data, run):
     assert t.messages[-1]=='continuing run from step 5' and steps(run/'checkpoints')[:2]==[12, 10]
     assert (run/'checkpoints'/'step-00000010.aside-1'/'notes.txt').read_text()=='mine'
 
+@pytest.mark.parametrize('step', [5, 10])
+def test_a_later_format_is_kept(data, run, step):
+    "The other one is usable; this one is neither written over nor cleaned up"
+    path = run/'checkpoints'/f'step-{step:08d}'
+    newer(path/'MANIFEST.json')
+    before = content(path)
+    t = make(data, run).fit()
+    assert t.step==30 and before==content(path.with_name(path.name+'.aside-1') if step==10 else path)
+
+def test_only_ours_is_cleaned_up(data, run):
+    "Files that no manifest lists, a name that we do not give; what a killed clean-up left blocks nothing"
+    home = run/'checkpoints'
+    mine = [home/o/'model.json' for o in ('step-7', 'step-00000003', '.step-00000005.old-pruned')]
+    shutil.copytree(home/'step-00000005', home/'step-4')
+    for o in mine: o.parent.mkdir(); o.write_text('mine')
+    before = content(home/'step-4')
+    t = make(data, run).fit()
+    assert steps(home)[:2]==[30, 25] and 5 not in steps(home)  # cleaned up all the same
+    assert not [o for o in t.messages if 'could not be removed' in o], t.messages
+    assert content(home/'step-4')==before
+    assert [o.read_text() for o in home.glob('*/model.json') if o.read_bytes()==b'mine']==['mine']*3
+
+def test_a_clean_up_of_nothing(tmp_path):
+    (tmp_path/'.step-00000005.writing-1').mkdir()
+    assert prune_checkpoints(tmp_path)==[]
+
+def test_force_where_nobody_may_look(data, run, monkeypatch):
+    "The folder, or one checkpoint, cannot be listed: with force it gets another name, as the message said"
+    real = os.listdir
+    def refuse(path='.'):
+        if Path(path)==run/'checkpoints' and not (run/'checkpoints.aside-1').exists():
+            raise PermissionError(errno.EACCES, 'Permission denied', str(path))
+        return real(path)
+    monkeypatch.setattr(os, 'listdir', refuse)
+    with pytest.raises(OSError, match='go on with --force'): make(data, run).fit()
+    t = make(data, run, max_steps=5); t.force = True
+    assert t.fit().step==5 and steps(run/'checkpoints.aside-1')==[10, 5]
+
+@pytest.mark.skipif(os.name=='nt' or os.geteuid()==0, reason='nobody keeps root out')
+@pytest.mark.parametrize('where', ['checkpoints', 'checkpoints/step-00000010'])
+def test_force_where_nobody_may_enter(data, run, where):
+    (run/where).chmod(0)
+    try:
+        with pytest.raises(OSError, match='go on with --force'): make(data, run).fit()
+        t = make(data, run, max_steps=12); t.force = True
+        assert t.fit().step==12
+    finally:
+        for o in (run/where, run/f'{where}.aside-1'):
+            if o.exists(): o.chmod(0o755)
+    assert (run/f'{where}.aside-1').is_dir()
+
 # ---------------------------------------------------------------- whose folder?
+
+def test_a_manifest_of_somebody_else(data, tmp_path):
+    "Another program's MANIFEST.json does not make a folder ours, not even with force"
+    (tmp_path/'proj'/'checkpoints'/'step-5').mkdir(parents=True)
+    (tmp_path/'proj'/'checkpoints'/'step-5'/'MANIFEST.json').write_text('{"a": 1}')
+    (tmp_path/'proj'/'config.yaml').write_text('a: 1')
+    before = content(tmp_path)
+    t = make(data, tmp_path/'proj'); t.force = True
+    with pytest.raises(ValueError, match='was not written by a LightBrain run'): t.fit()
+    assert content(tmp_path)==before
+
+@pytest.mark.parametrize('name', ['checkpoints/.DS_Store', 'model/.DS_Store'])
+def test_what_a_system_left_is_nobodys(data, tmp_path, name):
+    (tmp_path/'run'/name).parent.mkdir(parents=True); (tmp_path/'run'/name).touch()
+    assert make(data, tmp_path/'run', max_steps=5).fit().step==5
 
 @pytest.mark.parametrize('name', ['model/thesis.txt', 'model/model.safetensors', 'config.yaml', 'metrics.jsonl',
     'checkpoints/best.pt'])
@@ -240,7 +380,23 @@ def test_a_model_of_somebody_else_in_our_own_run(data, run):
 def test_a_run_killed_before_its_first_save_is_ours(data, tmp_path):
     with pytest.raises(PowerCut): stop_at(make(data, tmp_path/'run'), 3).fit()
     assert steps(tmp_path/'run'/'checkpoints')==[]
-    assert make(data, tmp_path/'run', max_steps=5).fit().step==5
+    log = (tmp_path/'run'/'metrics.jsonl').read_bytes()
+    # asked to save more often: it was to save every five steps then
+    t = make(data, tmp_path/'run', max_steps=5, save_every=1).fit()
+    assert t.step==5 and 'metrics.jsonl is now called metrics.jsonl.aside-1' in t.messages[0]
+    assert (tmp_path/'run'/'metrics.jsonl.aside-1').read_bytes()==log
+
+def test_placeholders_in_a_second_home(data, tmp_path):
+    "The machine is gone and the drive has not downloaded: stop; with force all of it is kept"
+    drive = dict(mirror=str(tmp_path/'drive'), max_steps=12)
+    make(data, tmp_path/'run', **drive).fit()
+    shutil.rmtree(tmp_path/'run')
+    for f in [*(tmp_path/'drive').glob('*/*/*/MANIFEST.json')]: in_a_cloud(f)
+    before = content(tmp_path/'drive')
+    with pytest.raises(ValueError, match='holds no checkpoint'): make(data, tmp_path/'run', **drive).fit()
+    assert content(tmp_path/'drive')==before
+    t = make(data, tmp_path/'run', **drive); t.force = True
+    assert t.fit().step==12 and {*before.values()}<={*content(tmp_path/'drive').values()}
 
 def test_no_run_in_its_data(data):
     before = content(data)
@@ -249,6 +405,46 @@ def test_no_run_in_its_data(data):
             make(data, out)
     assert content(data)==before
     with pytest.raises(ValueError, match='root of a disk'): make(data, Path(data.anchor))
+
+def test_both_splits_are_of_one_set(data, tmp_path, monkeypatch):
+    "A `prepare` between the opening of the two: opened once more, and refused if it happens again"
+    import lightbrain.train as train
+    shutil.copytree(data, tmp_path/'set')
+    real,again = train.TokenDataset,[0]
+    def opened(folder, split, **kw):
+        if split=='validation' and again:
+            n = 40+again.pop()
+            prepare(f'synthetic:{n}', tmp_path/'new', progress=False)
+            shutil.rmtree(folder); (tmp_path/'new').rename(folder)
+        return real(folder, split, **kw)
+    monkeypatch.setattr(train, 'TokenDataset', opened)
+    t = make(tmp_path/'set', tmp_path/'run')
+    assert t.train.manifest==t.val.manifest and not again
+    again += [1, 2]
+    with pytest.raises(ValueError, match='changes while it is read'): make(tmp_path/'set', tmp_path/'run')
+
+# ---------------------------------------------------------------- the update
+
+@pytest.mark.parametrize('fault', [None, 'unscale', 'clip'])
+def test_the_update_gets_a_clipped_gradient(data, tmp_path, monkeypatch, fault):
+    "float16: the norm is that of float32, and AdamW gets a gradient of length grad_clip; else it is seen"
+    _,want = make(data, tmp_path/'a', dropout=0.).train_step()
+    t = make(data, tmp_path/'b', dropout=0., dtype='float16', grad_clip=0.05)
+    if fault=='unscale':   # as if train_step did not call it: the scaler does, after the clipping
+        real,calls = torch.amp.GradScaler.unscale_,iter([None])
+        late = lambda self, o: next(calls, self) and real(self, o)
+        monkeypatch.setattr(torch.amp.GradScaler, 'unscale_', late)
+    if fault=='clip':
+        clip = nn.utils.clip_grad_norm_
+        monkeypatch.setattr(nn.utils, 'clip_grad_norm_', lambda params, longest: clip(params, float('inf')))
+    got,update = [],t.optimizer.step
+    def step(*a, **k):
+        got.append(torch.cat([p.grad.flatten() for p in t.model.parameters()]).norm().item())
+        return update(*a, **k)
+    t.optimizer.step = step
+    _,norm = t.train_step()
+    fine = norm==pytest.approx(want, rel=0.05) and got==pytest.approx([0.05], rel=1e-3)
+    assert want>0.1 and fine==(fault is None), (want, norm, got)
 
 # ---------------------------------------------------------------- two at once
 
@@ -303,3 +499,19 @@ def test_a_damaged_log_does_not_stop_a_run(data, half_way, run):
     keep = lambda rows: [(o['step'], o['loss'], o['val_loss']) for o in rows]
     assert keep(rows)==[o for i,o in enumerate(keep(want)) if i not in (1, 3)]
     assert not [o for o in make(data, run).fit().messages if 'could not be read' in o]
+
+def test_a_blank_line_is_no_damage(data, run):
+    log = run/'metrics.jsonl'
+    log.write_bytes(log.read_bytes().replace(b'\n', b'\n\n', 1)+b'\r\n')
+    assert make(data, run, max_steps=12).fit().messages==['continuing run from step 10']
+
+def test_no_place_for_tensorboard(data, tmp_path):
+    pytest.importorskip('tensorboard')
+    (tmp_path/'run').mkdir(); (tmp_path/'run'/'tensorboard').write_text('mine')
+    t = make(data, tmp_path/'run', max_steps=5).fit()
+    assert t.step==5 and [o[:27] for o in t.messages]==['TensorBoard gets nothing ([']
+    assert (tmp_path/'run'/'tensorboard').read_text()=='mine'
+
+@pytest.mark.parametrize('text', ['.inf', 'inf', '.Inf', '+.INF'])
+def test_infinity_as_yaml_writes_it(text):
+    assert TrainConfig.from_dict(dict(grad_clip=text)).grad_clip==float('inf')
