@@ -284,7 +284,8 @@ def _signed(text):
     low = text.lower()
     if 'pmid' not in low and 'pubmed' not in low: return []
     text = _CITED.sub('', text)
-    parts = _PART.findall(text) if len(text)<300 else []                # a cell such as 'pmid: 7; year: 2007'
+    cell = len(text)<300 and re.match(r'\s*\w[\w ]{0,30}[:=]', text)       # such as 'pmid: 7; year: 2007'
+    parts = _PART.findall(text) if cell else []
     return _LINE.findall(text)+parts+_LAST.findall(text[-300:])
 
 def _alone(s): return map(int, _ALONE.findall(_ELSE.sub('', s)))
