@@ -217,62 +217,98 @@ def pubmedqa_test_pmids()->frozenset: # 500 integers
     return pmids
 
 # %% ../nbs/01b_clean.ipynb #cc2d682b
-_NUMBER = re.compile('.*(?:pmid|pubid|pubmed(?:id|number|no)?)(?:s|list)?')
-_ID = re.compile('(?!.*(?:patient|subject|person|author|user|hadm|stay|visit|encounter))'
-    '.*(?:id|identifier|accession|url|uri|link|href|file|filename|path|key)s?')
-_OTHERS = re.compile('references?|citing|cited|bibliography|bibentries|related|similar')
+_PAPER = ('(?:(?:pubmed|medline|doc|document|article|paper|abstract|publication|record|entry|unique|'
+    'source|file|pdf|web|page|meta|data|info)s?)*')
+_SAME = re.compile(_PAPER+'(?:text|value|content|numberlong)?')
+_ID = re.compile(_PAPER+'(?:u?id|identifier|accession|url|uri|link|href|path|name|key|docno|website|'
+    'source|file)s?|externalids')
+_NUMBER = re.compile('.*(?:pmid|pubid|pubmed(?:id|number|no)?)(?:s|list|str)?')
+_OTHERS = re.compile(r'\b(?:refs|ref \w+|references?|referenced\w*|cites|cited\w*|citing\w*|citations|'
+    r'bibliography|bib ?entries|'
+    r'comments? (?:on|in|corrections\w*)|related\w*|similar\w*|linked|neighbou?rs?|literature|see also)\b')
+_KIND = re.compile('.*(?:type|scheme)')
+_OBJECT = re.compile(r'\s*(?:\{|\[\s*[\[{"\d])')
 
 @lru_cache(2**12)
 def _holds(field):
-    "What a field holds, by its name: a 'number', an 'id', the numbers of 'others', its 'parent' content, or '' for text"
-    name = re.sub('[^a-z]', '', str(field).lower())
-    if name in ('','text','value','content'): return 'parent'
-    if _OTHERS.match(name): return 'others'
-    return 'number' if _NUMBER.fullmatch(name) else 'id' if _ID.fullmatch(name) else ''
+    "By a field's name: 'number', 'id', the numbers of 'others', 'same' as around it, '' for other things"
+    words = ' '.join(re.findall('[a-z]+', re.sub('(?<=[a-z])(?=[A-Z])', ' ', str(field)).lower()))
+    name = words.replace(' ', '')
+    if _OTHERS.search(words): return 'others'
+    return next((h for h,o in (('number',_NUMBER), ('id',_ID), ('same',_SAME)) if o.fullmatch(name)), '')
 
-def _leaves(meta):
+def _fields(d, holds):
+    "(what it holds, value) for the fields of a dictionary that itself holds `holds`"
+    kind = next((o for k,o in d.items() if holds=='id' and _KIND.fullmatch(str(k).lower())), '')
+    if str(kind).lower().startswith(('pmc','doi','pii')): return       # {'idtype': 'pmc', 'value': 7664228}
+    for k,o in d.items():
+        h = _holds(k)
+        if h=='same' or h=='id' and not holds: h = holds               # the id of a patient is no id of the paper
+        if h!='others': yield h,o
+
+def _leaves(meta, holds='same'):
     "(what it holds, value) for everything in nested dictionaries and lists, front to back"
-    todo = [('', meta)]
+    todo = [(holds, meta)]
     while todo:
         holds,v = todo.pop()
-        if isinstance(v, str) and v[:1]=='{':
+        if isinstance(v, bytes): v = v.decode('utf-8', 'replace')
+        if isinstance(v, str) and _OBJECT.match(v):
             try: v = json.loads(v)                                     # a table's cell that holds an object
             except (ValueError, RecursionError): pass
-        if isinstance(v, dict):
-            inner = [(_holds(k), o) for k,o in v.items()]
-            todo += [(holds if h=='parent' else h, o) for h,o in inner[::-1] if h!='others']
-        elif isinstance(v, tuple) and len(v)==2 and isinstance(v[0], str): todo.append((holds, dict([v])))    # a parquet map
+        if isinstance(v, dict): todo += [*_fields(v, holds)][::-1]
+        elif isinstance(v, tuple) and len(v)==2 and isinstance(v[0], str): todo.append((holds, dict([v])))  # a parquet map
         elif isinstance(v, (list,tuple)): todo += [(holds, o) for o in v[::-1]]
         elif hasattr(v, 'tolist'): todo.append((holds, v.tolist()))    # numpy, as some parquet readers give it
-        else: yield holds,v
+        else: yield '' if holds=='same' else holds,v
+
 
 # %% ../nbs/01b_clean.ipynb #dda85430
 _PMID = r'0*([1-9]\d{0,7})(?![0-9a-z])'
-_ALONE = re.compile(rf'(?<![0-9a-z.]){_PMID}(?!-[A-Z]{{2}}-\d)', re.I|re.A)     # not MIMIC-IV's patient in '10000032-DS-21'
-_SAID = re.compile(rf'(?:pmid|pubid|pubmed(?:[ _-]?id)?|pubmed\.ncbi\.nlm\.nih\.gov)[^0-9a-z]{{0,6}}{_PMID}', re.I|re.A)
-_LINE = re.compile(r'^PMID[ :#-]{1,4}0*([1-9]\d{0,7})[ \t]*(?:\[.*\])?[ \t.;]*\r?$', re.M|re.A)
-_LAST = re.compile(rf'\b(?:PMID|PubMed ID|pubmed\.ncbi\.nlm\.nih\.gov)\W{{0,4}}{_PMID}(?:\s*\[[^\]]*\])?'
-    r'(?:\W*(?:PMCID|DOI)\W{1,2}\S+)*\W*\Z', re.I|re.A)
+_ELSE = re.compile(r'(?<![a-z])(?:note:\d+|synthetic:\d+|medquad:.*|pmc(?:id|/articles/)?[\W_]{0,9}(?:pmc)?\d+|10\.\d+/\S+)',
+    re.I|re.A)                                              # our own row ids, PMC's numbers, DOIs
+_ALONE = re.compile(rf'(?<![0-9a-z.]){_PMID}(?!-[A-Z]{{2}}-\d)', re.I|re.A)     # no patient: '10000032-DS-21'
+_SAID = re.compile(rf'(?:pmid|pubid|pubmed(?:[ _-]?id)?|pubmed\.ncbi\.nlm\.nih\.gov)[^0-9a-z]{{0,6}}{_PMID}',
+    re.I|re.A)
+_PART = re.compile(rf'(?:^|[;|&,])\s*(?:pmid|pubmed[ _]?id)\s*[:=]\s*{_PMID}\s*(?=$|[;|&,])', re.I|re.M|re.A)
+_LINE = re.compile(r'^(?:PMID|PubMed ID)[ \xa0:#-]{1,4}0*([1-9]\d{0,7})[ \xa0\t]*(?:\[.*\])?[ \xa0\t.;]*\r?$',
+    re.I|re.M|re.A)
+_LAST = re.compile(r'(?:(?<!\w[ ,]\()\bPMID|PubMed ID|pubmed\.ncbi\.nlm\.nih\.gov|ncbi\.nlm\.nih\.gov/pubmed)'
+    rf'\W{{0,4}}{_PMID}'r'(?:[\s\xa0]*\[[^\]]*\])?(?:\W*(?:PubMed Central )?(?:PMCID|DOI)\W{1,2}\S+)*\W*\Z', re.I|re.A)
+_CITED = re.compile(r'^[^\w\n]{0,9}(?:(?:references|bibliography)[^\w\n]*$(?s:.*)|'
+    r'comment (?:on|in)\b.*(?:\n[^\r\n].*)*)', re.I|re.M|re.A)
 
 def _signed(text):
     "The numbers that a text gives itself"
     if not isinstance(text, str): return []
     if text[:1]=='{': return _SAID.findall(text)                       # an object in some other notation
-    end = text[-300:].lower()
-    last = _LAST.findall(end) if 'pmid' in end or 'pubmed' in end else []
-    return (_LINE.findall(text) if 'PMID' in text else [])+last
+    low = text.lower()
+    if 'pmid' not in low and 'pubmed' not in low: return []
+    text = _CITED.sub('', text)
+    cell = len(text)<300 and re.match(r'\s*\w[\w ]{0,30}[:=]', text)       # such as 'pmid: 7; year: 2007'
+    parts = _PART.findall(text) if cell else []
+    return _LINE.findall(text)+parts+_LAST.findall(text[-300:])
+
+def _alone(s): return map(int, _ALONE.findall(_ELSE.sub('', s)))
+
+def _digits(v):
+    "A number as digits, when a table has made 7,664,228 or 7.664228e+06 of it"
+    s = str(v).strip()
+    if re.fullmatch(r'\d{1,3}(?:,\d{3})+', s, re.A): return s.replace(',', '')
+    return str(round(float(s))) if re.fullmatch(r'\d\.\d+e\+0?[67]', s, re.I|re.A) else s
 
 def pubmed_numbers(
     document, # A `Document`: anything with `id`, `text`, `source` and `meta`
 )->list: # Different whole numbers, those of fields first
     "Every PubMed number that a document gives as its own, in its fields at any depth, its id, source or text"
     found,official = [],pubmedqa_test_pmids()
-    for holds,v in [*_leaves(document.meta), ('id', document.id), ('', document.source), ('', document.text)]:
+    whole = [*_leaves(document.meta), ('id', document.id), ('', document.source), *_leaves(document.text)]
+    for holds,v in whole:
         if holds=='': found += _signed(v)
         elif v is not None:
-            alone = map(int, _ALONE.findall(str(v)))
-            found += _SAID.findall(str(v))
-            found += alone if holds=='number' else official.intersection(alone)
+            s = _digits(v)
+            found += _SAID.findall(s)
+            found += _alone(s) if holds=='number' else official.intersection(_alone(s))
+    found += official.intersection(_alone(document.source))
     return list(dict.fromkeys(map(int, found)))
 
 def pmid_of(

@@ -16,7 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor
 from .attention import split_heads
 from .model import GPT
-from .evaluate import eval_mode
+from .evaluate import check_weights, eval_mode
 
 # %% ../nbs/07_sample.ipynb #ddfb82bf
 def check_settings(
@@ -191,6 +191,7 @@ def generate(
     check_settings(temperature, top_k, top_p)
     if max_new_tokens<0: raise ValueError(f"max_new_tokens={max_new_tokens} must be 0 or more; try 50")
     idx = as_prompt(idx, model.config).to(model.lm_head.weight.device)
+    check_weights(model)
     new = next_ids(model, idx, max_new_tokens, eos_token, generator, temperature=temperature, top_k=top_k, top_p=top_p)
     return torch.cat([idx, *(o[:,None] for o in new)], 1)
 
@@ -224,5 +225,6 @@ def stream(
     ids = tokenizer.encode_ordinary(prompt) if isinstance(prompt, str) else prompt
     idx = as_prompt(ids, model.config).to(model.lm_head.weight.device)
     eot = tokenizer.eot_token if stop_at_eot else None
+    check_weights(model)
     new = next_ids(model, idx, max_new_tokens, eot, generator, temperature=temperature, top_k=top_k, top_p=top_p)
     return pieces(itertools.takewhile(lambda o: o!=eot, (o.item() for o in new)), tokenizer)

@@ -126,7 +126,7 @@ def pubmedqa_record(
 # %% ../nbs/01a_sources.ipynb #53d067dc
 def nameless(
     d:Document, # A document whose source gave it no id
-    place:str, # File and line
+    place:str, # File and line, 'x.jsonl:line3': digits alone would look like a PubMed number
 )->Document: # With its place as id, and its text as what decides the split
     "A document without an id: another line in front of it, or another file name, must not move it to the other side"
     text = hashlib.sha256(d.text.encode('utf-8', 'surrogatepass')).hexdigest()[:16]
@@ -174,7 +174,7 @@ def json_line_document(
     if _is_record(o, text_column):
         number = o.get('pubid') or pmid or pubmed_id(id)
         d = record_document(pubmedqa_record({**o, 'pubid': number}))
-        return replace(d, group=group) if number else nameless(replace(d, group=group), f'{name}:{n}')
+        return replace(d, group=group) if number else nameless(replace(d, group=group), f'{name}:line{n}')
     if not isinstance(o.get(text_column), str): return f"no '{text_column}' field"
     rest = {k:v for k,v in o.items() if k not in (id_column,text_column,'source','license','pmid','record')}
     for k in ('pmid','record'):                          # names that mean one thing in `meta`: what is left goes beside them
@@ -182,7 +182,7 @@ def json_line_document(
     if pmid is None and str(id).lower().startswith('pmid:'): pmid = pubmed_id(id)
     d = Document(repair(str(id)), o[text_column], str(o.get('source') or name), str(o.get('license') or 'unknown'),
         rest | ({'pmid':pmid} if pmid else {}), group)
-    return nameless(d, f'{name}:{n}') if id in (None, '') else d
+    return nameless(d, f'{name}:line{n}') if id in (None, '') else d
 
 # %% ../nbs/01a_sources.ipynb #8c857576
 N_SYNTHETIC = 20_000
@@ -266,7 +266,7 @@ def _jats(path, label, columns):
         ids = [f'{k}:{o[f]}' for k,f in (('pmc','pmcid'), ('pmid','pmid'), ('doi','doi')) if o[f]]
         meta = {k:o[k] for k in ('pmid','doi','title') if o[k]}
         d = Document(ids[0] if ids else '', '\n'.join([o['title'], *o['paragraphs']]).strip(), 'PMC', o['license'], meta)
-        yield d if ids else nameless(d, f'{label}:{n}')
+        yield d if ids else nameless(d, f'{label}:article{n}')
 
 def _medquad(path, label, columns):
     for o in read_medquad(path):

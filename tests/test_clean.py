@@ -8,7 +8,7 @@ from lightbrain.clean import (NgramIndex, find_duplicates, ngram_hashes, normali
     similarity, text_hashes, word_hashes)
 from lightbrain.corpus import render_record, synthetic_records
 from lightbrain.data import prepare
-from lightbrain.sources import Document, load_documents
+from lightbrain.sources import Document, json_line_document, load_documents
 
 surrogates_too = st.text(alphabet=st.characters(exclude_categories=()))
 real = pytest.mark.skipif(not SHARED.exists(), reason='the real development data is on the maintainers\' machines only')
@@ -192,6 +192,52 @@ def test_all_500_numbers_are_found(shape, tmp_path):
 @pytest.mark.parametrize('shape', INNOCENT)
 def test_an_official_number_that_is_no_pmid(shape, tmp_path):
     assert kept_of(map(INNOCENT[shape], sorted(pubmedqa_test_pmids())), tmp_path/'a')==(500, 0)
+
+OWN = dict(                                            # how else a document says its number: p, and text where it is said there
+    ncbi=lambda p: dict(source=f'https://www.ncbi.nlm.nih.gov/pubmed/{p}'), europe=lambda p: dict(source=f'http://europepmc.org/article/MED/{p}'),
+    baseline=lambda p: dict(source=f'pubmed26n0001:{p}'), source=lambda p: dict(source=f'pubmed:{p}'), file=lambda p: dict(source=f'{p}.txt'),
+    deeper=lambda p: dict(meta=dict(source=f'pubmed26n0001:{p}')), website=lambda p: dict(website=f'https://www.ncbi.nlm.nih.gov/pubmed/{p}?dopt=Abstract'),
+    mongo=lambda p: dict(pmid={'$numberLong':str(p)}), comma=lambda p: dict(pmid=f'{p:,}'), e=lambda p: dict(pmid=f'{p:.7e}'), str=lambda p: dict(pmid_str=str(p)),
+    docno=lambda p: dict(docno=str(p)), DocNo=lambda p: dict(DocNo=str(p)), cell=lambda p: dict(meta=f'source: PubMed; pmid: {p}; year: 2007'),
+    pair=lambda p: dict(extra=f'pmid={p};year=2007'), bytes=lambda p: dict(pmid=str(p).encode()), json=lambda p: dict(meta=json.dumps(dict(pmid=p)).encode()),
+    text_json=lambda p: dict(text=json.dumps([dict(pmid=p, abstract='Fever fell.')])), nlm=lambda p: dict(text=f'Fever fell. PubMed PMID: {p}; PubMed Central PMCID: PMC12.'),
+    url=lambda p: dict(text=f'Fever fell. https://www.ncbi.nlm.nih.gov/pubmed/{p}'), nbsp=lambda p: dict(text=f'Fever fell.\nPMID:\xa0{p}\xa0[Indexed for MEDLINE]\n\nSimilar'),
+    low=lambda p: dict(text=f'pmid: {p}\nFever fell.'), words=lambda p: dict(text=f'PubMed ID: {p}\nFever fell.'),
+    comment=lambda p: dict(text=f'Fever fell.\n\nComment in\n    J Inv. PMID: 1\n\nPMID: {p} [Indexed for MEDLINE]'), deep=lambda p: dict(doc=dict(article=dict(id=p))))
+
+NOT_OWN = dict(                                        # where the same digits are something else, or somebody else's
+    {k: (lambda p, k=k: {k:p}) for k in ('pid pat_id participant_id case_id admission_id member_id cgid provider_id row_id note_id client_id order_id sample_id '
+        'study_id trial_id gene_id cid taxid chunk_id image_id question_id token_ids mesh_ids fluid covid valid paid lipid steroid profile grid pmcid pmc_id pmcId').split()},
+    ) | {k: (lambda p, k=k: {k:dict(id=p, age=3)}) for k in 'patient patients subject author user'.split()
+    } | {k: (lambda p, k=k: {k:[dict(pmid=p)]}) for k in ('refs citations cites outCitations ref-list paper_references comments_corrections comment_on see_also '
+        'neighbors literature').split()
+    } | {k: (lambda p, k=k: {k:[p]}) for k in 'ref_pmids linked_pmids cited_pmids input_ids'.split()
+    } | {k: (lambda p, k=k: dict(id=k.format(p))) for k in ('pmc:{}', 'PMC {}', 'PMC-{}', 'PMCID:{}', 'PMCID: PMC{}', '10.1016/{}', 'doi:10.1016/S0140(08){}-2',
+        'note:{}', 'synthetic:{}', 'medquad:x/{}')
+    } | {k: (lambda p, k=k: dict(url=k.format(p))) for k in ('https://www.ncbi.nlm.nih.gov/pmc/articles/{}/', 'https://doi.org/10.1000/{}')
+    } | {k: (lambda p, k=k: dict(ids=[dict(idtype=k, value=str(p))])) for k in ('pmc', 'pmcid', 'doi')
+    } | {k: (lambda p, k=k: dict(text=k.format(p))) for k in ('Fever.\nReferences\n1. A. PMID: 12.\n2. B. PMID: {}.', 'Fever.\n\nReferences:\nPMID: 12\nPMID: {}\n',
+        'Comment on: Smith. Ann. 2007. PMID: {}', 'Fever.\nComment in\nPMID: {}\nMore text.', 'Fever fell, as others found (PMID: {}).')}
+
+def number_of(o): return clean.pmid_of(json_line_document(dict(text='Fever fell.', id='a') | o, 'x.jsonl', 1))
+
+@pytest.mark.parametrize('shape', OWN)
+def test_a_number_of_its_own(shape):
+    "For each of the 500; a neighbour's number is at most read as what it is"
+    official = pubmedqa_test_pmids()
+    assert {number_of(OWN[shape](p))==p for p in official}=={True}
+    assert {number_of(OWN[shape](p+1)) in (None, p+1) for p in official if p+1 not in official}=={True}
+
+@pytest.mark.parametrize('shape', NOT_OWN)
+def test_a_number_of_something_else(shape):
+    assert {number_of(NOT_OWN[shape](p))==p for p in pubmedqa_test_pmids()}=={False}
+
+@pytest.mark.parametrize('id', [None, ''])
+def test_the_line_of_a_table_is_no_pubmed_number(id):
+    "A file of thirty million rows without ids; a file whose name is the number is the paper itself"
+    for p in pubmedqa_test_pmids():
+        rows = [json_line_document(dict(text='Fever fell.', id=id), name, p) for name in ('x.jsonl', 'pmid.csv', 'pubmed', f'{p}.csv')]
+        assert [clean.pmid_of(d) for d in rows]==[None, None, None, p]
 
 ANY = st.recursive(st.none() | st.booleans() | st.integers() | st.floats() | st.text() | st.binary(max_size=9) | st.sampled_from(['PMID: 7', '{"pmid": 7}', '{"a']),
     lambda o: st.lists(o, max_size=3) | st.tuples(o, o) | st.dictionaries(st.text(max_size=5) | st.sampled_from(['pmid','id','refs','text']), o, max_size=3), max_leaves=9)

@@ -141,6 +141,28 @@ def one_token_less(m):
     real = evaluate.windows
     m.setattr(evaluate, 'windows', lambda n, *a: real(n-1, *a))
 
+# One row of NaN, which the text at hand does not use
+
+def a_row_of_nan_is_refused(use):
+    def check(place):
+        row = place.model.transformer.wpe.weight.data[-1]
+        kept = row.clone()
+        row.fill_(math.nan)
+        try: use(place.model)
+        except ValueError as e: assert 'transformer.wpe.weight: 16 of its 256 weights' in str(e)
+        else: assert False, 'a score, or a text, as if nothing were wrong'
+        finally: row.copy_(kept)
+        use(place.model)
+    return check
+
+SHORT = [dict(question='', context=dict(contexts=[]), final_decision='yes')]
+READ = {
+    'perplexity': lambda m: evaluate.perplexity(m, [1, 2, 3]), 'pubmedqa': lambda m: evaluate.pubmedqa(m, SHORT, gpt2_tokenizer()),
+    'generate': lambda m: sample.generate(m, [1], 1), 'stream': lambda m: list(sample.stream(m, gpt2_tokenizer(), 'Fever', 1))}
+
+def unchecked(m):
+    for module in (evaluate, sample): m.setattr(module, 'check_weights', lambda model: None)
+
 # The caller's dice
 
 def state(): s = rng_state(); return s['python'],s['numpy'][1].tolist(),s['numpy'][2:],s['torch'].tolist()
@@ -206,6 +228,7 @@ FAULTS = {
     'bytes of the tokens read': (bits_are_of_the_same_tokens_as_bytes, rewrite(cli, 'evaluation', 'tokens[1:]', 'tokens[:-1]')),
     'bytes of one token less': (bits_are_of_the_same_tokens_as_bytes, shifted_bytes(slice(1, None))),
     'one token is not scored': (bits_are_of_the_same_tokens_as_bytes, one_token_less),
+} | {f'{name} reads weights that are NaN': (a_row_of_nan_is_refused(READ[name]), unchecked) for name in READ
 } | {f"{name} throws the caller's dice": (calm(QUIET[name]), NOISE[name]) for name in NOISE}
 
 @pytest.mark.parametrize('fault', FAULTS)
