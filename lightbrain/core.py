@@ -483,16 +483,15 @@ def atomic_dir(
         _clean_up(path)
         ours = check_folder(path, marker, ours)
         work = beside(path, f'writing-{os.getpid()}')
-        new,old,done = work/'new',work/'old',False
+        new,old = work/'new',work/'old'
         try:
             new.mkdir(parents=True)
             yield new
             _sync_all(new)
-            done = _swap(new, old, path, ours)
-            if not done: _swap_inside(new, path, ours, marker)
+            if not _swap(new, old, path, ours): _swap_inside(new, path, ours, marker)
         finally:
             if old.exists() and not path.exists(): old.rename(path)
-            keep = (work/'ready').exists() or old.exists() and not done
+            keep = (work/'ready').exists() or new.exists() and old.exists()
             if not keep: shutil.rmtree(work, ignore_errors=True)
 
 # %% ../nbs/00_core.ipynb #5a229f9a
