@@ -96,6 +96,17 @@ def test_what_is_not_ours_stays(tmp_path, name):
         assert TokenDataset(out, verify=True).manifest['source']=='synthetic:60'
     assert (out/name).read_text()=='mine' and [o.name for o in tmp_path.iterdir()]==['set']
 
+def test_a_file_that_comes_at_the_last_moment(tmp_path, monkeypatch):
+    out,rename = tmp_path/'set',Path.rename
+    prepare('synthetic:50', out, progress=False)
+    before = contents(out) | {'thesis.txt': b'mine'}
+    def late(self, target):
+        if self==out: (out/'thesis.txt').write_text('mine')
+        return rename(self, target)
+    monkeypatch.setattr(Path, 'rename', late)
+    with pytest.raises(ValueError, match='thesis.txt'): prepare('synthetic:60', out, progress=False)
+    assert contents(out)==before and [o.name for o in tmp_path.iterdir()]==['set']
+
 @pytest.mark.parametrize('number', ['EXDEV','EPERM','EACCES','EBUSY','ENOSPC'])
 @pytest.mark.skipif(os.name=='nt', reason='there a file that is open keeps a folder in its place, and must')
 def test_a_folder_that_may_not_be_renamed(tmp_path, monkeypatch, number):
