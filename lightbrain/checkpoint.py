@@ -279,7 +279,9 @@ def save_checkpoint(
     path = Path(path)
     parts = dict(model=dict(model.state_dict()), optimizer=optimizer and describe_optimizer(optimizer),
                  state=dict(step=int(step), **state))
-    with needs_room(path, nbytes(parts)), atomic_dir(path, FILES[0], FILES) as d:
+    marks = FILES[0],*(f'{o}.json' for o in PARTS)         # a model.safetensors alone may be anybody's
+    ours = FILES if (path/marks[0]).exists() or all((path/o).exists() for o in marks[1:]) else ()
+    with needs_room(path, nbytes(parts)), atomic_dir(path, FILES[0], ours) as d:
         for name,o in parts.items(): write_part(d, name, o)
         write_manifest(d, int(step))
     return path

@@ -10,7 +10,7 @@ __all__ = ['N_COUNT', 'QUICKSTART', 'one_line', 'shell_args', 'command', 'slug',
            'show_samples', 'quickstart']
 
 # %% ../nbs/09_cli.ipynb #2c235749
-import hashlib, json, os, re, sys, time
+import hashlib, json, os, re, sys, time, warnings
 from functools import wraps
 from pathlib import Path
 from typing import Annotated
@@ -69,32 +69,35 @@ def slug(
 def whereabouts(
     source, # A source, or several
     out, # Where the set goes
-)->str: # Paths as seen from the folder above `out`, so that a project may move; or names
+)->list: # As seen from the folder above `out`, and from the root: either may stay when things move
     "Which source it is: two files of one name in two folders are two sources"
     from lightbrain.sources import _exists
-    def seen(o):
+    def seen(o, far):
         if not _exists(Path(o)): return str(o)
-        try: return os.path.relpath(Path(o).resolve(), Path(out).resolve().parent)
-        except ValueError: return str(Path(o).resolve())     # another drive
-    return ','.join(map(seen, source if isinstance(source, (list,tuple)) else [source]))
+        path,above = (os.path.realpath(p) for p in (o, Path(os.path.realpath(out)).parent))
+        try: return path if far else os.path.relpath(path, above)
+        except ValueError: return path                       # another drive
+    sources = source if isinstance(source, (list,tuple)) else [source]
+    return [','.join(seen(o, far) for o in sources) for far in (False,True)]
 
 def free_place(
     out, # Where a set goes when nobody says where
     source, # What it is made from
 )->str: # `out`
-    "`ValueError` if a set of another source lies there already"
+    "`ValueError` if a set of another source lies there already, or may do so"
     from lightbrain.data import load_manifest
     from lightbrain.sources import load_documents
     settle(out)
-    note,old,new = beside(out, 'source'),None,whereabouts(source, out)
     if not (Path(out)/'manifest.json').exists(): return str(out)
-    if note.exists(): old = os.fsdecode(note.read_bytes())
+    note,new = beside(out, 'source'),whereabouts(source, out)
+    if note.exists(): old = os.fsdecode(note.read_bytes()).split('\0')
+    elif new[0]!=new[1]: old = []                # a file or a folder: its name alone proves nothing
     else:
-        try: old,new = load_manifest(out)['source'],load_documents(source).name
-        except ValueError: new = None            # not readable any more: it may be made again
-    if old!=new:
-        raise ValueError(f"'{out}' holds a set made from {old}, not from {new}; say where this one "
-            "should go with --out")
+        try: old,new = [load_manifest(out)['source']],[load_documents(source).name]
+        except ValueError: return str(out)       # not readable any more: it may be made again
+    if not {*old}&{*new}:
+        made = f"made from {old[0]}, not from {new[0]}" if old else f"but no note says where {new[0]} lay then"
+        raise ValueError(f"'{out}' holds a set, {made}; say where this one should go with --out")
     return str(out)
 
 def remember(
@@ -102,7 +105,7 @@ def remember(
     source, # What the set was made from
 )->None:
     "Note beside a set where its source lies, which the set itself tells nobody"
-    atomic_write(beside(out, 'source'), os.fsencode(whereabouts(source, out)))
+    atomic_write(beside(out, 'source'), os.fsencode('\0'.join(whereabouts(source, out))))
 
 @command
 def prepare(
@@ -122,10 +125,12 @@ def prepare(
     from lightbrain.data import prepare
     if not isinstance(source, str): source = source[0] if len(source)==1 else list(source)
     name = slug(source if isinstance(source, str) else source[0])
-    chosen,out = out,out or free_place(Path('data/processed')/name, source)
+    home,chosen = Path('data/processed'),out
+    out = out or free_place(home/name, source)
     m = prepare(source, out, validation=validation, workers=workers, near_duplicates=near_duplicates, test_records=test_records,
         evaluation=evaluation, text_column=text_column, id_column=id_column, group_column=group_column)
-    if not chosen or beside(out, 'source').exists(): remember(out, source)
+    if not chosen or beside(out, 'source').exists() or Path(out).resolve().parent==home.resolve():
+        remember(out, source)
     for side,s in m['splits'].items():
         print(f"{side:10} {s['documents']:>9,} documents  {s['tokens']:>12,} tokens  {s['bytes']/s['tokens']:.2f} "
             f"bytes per token")
@@ -208,7 +213,10 @@ def evaluation(
     enc,out,questions = gpt2_tokenizer(),{},data
     settle(data)
     if Path(data).is_dir() and (Path(data)/'manifest.json').exists():
-        ds = {s: TokenDataset(data, s, verify=True) for s in ('train','validation')}
+        for _ in range(2):                       # once more, if the set was made anew in between
+            ds = {s: TokenDataset(data, s, verify=True) for s in ('train','validation')}
+            if ds['train'].manifest['seal']==ds['validation'].manifest['seal']: break
+        else: raise ValueError(f"'{data}' is made anew just now; wait until that is done, then start again")
         tokens = ds['validation'].tokens[:max_tokens+1]
         score = perplexity(model, tokens)
         bpb = bits_per_byte(score.loss, bytes_per_token(tokens[1:], enc))
@@ -253,15 +261,16 @@ def load_model(
 ): # A `GPT`
     "Open a saved model; a run folder is understood too"
     from lightbrain.core import pick_device
-    from lightbrain.model import GPT, SEALS
+    from lightbrain.model import GPT
     if not folder: raise ValueError("which model? Add --model DIR, such as --model runs/tiny/model")
     folder = Path(folder)
     settle(folder/'model')
     if (folder/'model'/'config.json').exists(): folder = folder/'model'
-    if (folder/'config.json').exists() and not (folder/SEALS).exists():
-        print(f"note: '{folder}' has no {SEALS}, so nobody can say whether its files are as they were "
-            "written", file=sys.stderr)
-    return GPT.from_pretrained(folder).to(pick_device(device))
+    with warnings.catch_warnings(record=True) as notes:
+        warnings.simplefilter('always')
+        model = GPT.from_pretrained(folder)
+    for o in notes: print(f'note: {o.message}', file=sys.stderr)
+    return model.to(pick_device(device))
 
 @command
 def evaluate(
@@ -387,7 +396,7 @@ def quickstart(
     data = Path('data/processed')/name
     try: free_place(data, source)
     except ValueError:                                       # another source has that name
-        name += f'-{hashlib.sha256(os.fsencode(whereabouts(source, data))).hexdigest()[:8]}'
+        name += f'-{hashlib.sha256(os.fsencode(whereabouts(source, data)[0])).hexdigest()[:8]}'
     run,data = Path(out or f'runs/{name}'),data.with_name(name)
     print(f'1/5 prepare {source} -> {data}')
     m = prepare_data(source, data, test_records='exclude')     # here nobody is asked; what was left out is reported below

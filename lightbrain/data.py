@@ -9,7 +9,7 @@ __all__ = ['SET_FILES', 'ORDERS', 'STRETCH', 'split_of', 'split_documents', 'ass
            'get_batch', 'shuffled', 'load_manifest', 'TokenDataset']
 
 # %% ../nbs/02_data.ipynb #2b05dadd
-import hashlib, json, re
+import errno, hashlib, json, os, re, shutil
 from collections import Counter
 from contextlib import suppress
 from pathlib import Path
@@ -116,15 +116,23 @@ def assemble(
 SET_FILES = {'manifest.json', 'train.bin', 'validation.bin', 'documents.tsv', 'questions.jsonl',
              'datasheet.md'}
 
+def _by_sheet(folder):
+    "Where the manifest is damaged or gone: names that are ours by a datasheet that fits the tapes"
+    try:
+        text = (folder/'datasheet.md').read_text(encoding='utf-8')
+        tokens = re.findall(r'^\| (train|validation) \| [\d,]+ \| ([\d,]+) \|', text, re.M)
+        fits = all((folder/f'{s}.bin').stat().st_size==2*int(n.replace(',', '')) for s,n in tokens)
+    except (OSError,ValueError): return set()
+    if 'Prepared by LightBrain' not in text or len(tokens)!=2 or not fits: return set()
+    return SET_FILES-({'questions.jsonl'} if 'Held-out questions: 0.' in text else set())
+
 def set_files(
     folder, # Where a set is to go
 )->set: # Names of the files in it that `prepare` may replace
     "`ValueError` unless a set may be written to `folder`: absent, empty, or with our files only"
     settle(folder)
-    ours,sheet = listed(folder, 'manifest.json', SET_FILES),Path(folder)/'datasheet.md'
-    ours_by_sheet = sheet.is_file() and b'Prepared by LightBrain' in sheet.read_bytes()
-    if not ours>={'train.bin','validation.bin'} and (ours or ours_by_sheet):
-        ours = ours | SET_FILES                  # a damaged manifest, or one of an older format
+    ours = listed(folder, 'manifest.json')
+    if not ours>={'train.bin','validation.bin'}: ours = ours | _by_sheet(Path(folder))
     return check_folder(folder, ours=ours)
 
 def _not_in(source, out):
@@ -157,8 +165,11 @@ def prepare(
 )->dict: # The manifest
     "Turn a source into checked tapes of tokens; `ValueError` if either split would be empty or a test would leak"
     _check_options(near_duplicates, test_records, validation, workers)
-    enc,out = tokenizer or gpt2_tokenizer(),Path(out_dir).resolve()
-    set_files(out)                                           # what will be refused is refused now
+    enc,out = tokenizer or gpt2_tokenizer(),Path(os.path.realpath(out_dir))
+    try: set_files(out)                                      # what will be refused is refused now
+    except ValueError:
+        if out.parent==out or not out.is_dir(): raise
+        with lock_folder(out): set_files(out)                # once more: another process may have swapped it
     _not_in(source, out)
     _not_in(evaluation, out)
     docs = load_documents(source, workers=workers or min(cores(), 8), **columns)
@@ -173,6 +184,10 @@ def prepare(
                     index)
         except BaseException as e:
             left = len(list(work.glob('*.npz')))
+            if getattr(e, 'errno', None) in (errno.ENOSPC, getattr(errno, 'EDQUOT', -1)):
+                e.add_note(f"no room left for '{out}': preparing needs about as much as the text itself, "
+                    f"{shutil.disk_usage(out.parent).free/1e6:,.1f} MB are free. What was there before is "
+                    "untouched; make room, or choose another folder")
             if left>1: e.add_note(f'{left} finished pieces are kept: the same command continues from there')
             else: _clear(work)                               # a single piece is quickly made again
             raise
@@ -267,7 +282,8 @@ def load_manifest(
         raise ValueError(f"'{folder}' is not a prepared set (no manifest.json); make one with: lightbrain-prepare "
             f"--source synthetic --out {folder}")
     try: m = json.loads(path.read_text(encoding='utf-8'))
-    except ValueError as e: raise ValueError(f"{path}: not readable ({e}); prepare the set again") from None
+    except (ValueError,RecursionError) as e:
+        raise ValueError(f"{path}: not readable ({e}); prepare the set again") from None
     if not isinstance(m, dict) or m.get('format')!='lightbrain-tokens-1' or m.get('dtype')!='uint16':
         raise ValueError(f"{path}: unknown format; this version reads 'lightbrain-tokens-1' in uint16. Prepare the "
             f"set again")
