@@ -10,9 +10,10 @@ __all__ = ['N_COUNT', 'QUICKSTART', 'one_line', 'shell_args', 'command', 'slug',
            'show_samples', 'quickstart']
 
 # %% ../nbs/09_cli.ipynb #2c235749
-import hashlib, json, os, re, sys, time, warnings
+import hashlib, json, math, os, re, sys, time, warnings
 from functools import wraps
 from pathlib import Path
+from shlex import quote
 from typing import Annotated
 from fastcore.script import anno_parser
 from .core import DISCLAIMER, atomic_write, beside, settle
@@ -139,7 +140,7 @@ def prepare(
     if evaluation: print('overlap with {}: {contaminated:,} of {evaluation_records:,} records copied, {overlapping:,} share a run of {ngram} words; '
         'the largest share left is {largest_overlap_kept:.1%}'.format(evaluation, **m['leak']))
     for o in m['notices']: print(f'note: {o}')
-    print(f"-> {out} (see datasheet.md)   next: lightbrain-train --data {out} --out runs/{name}")
+    print(f"-> {out} (see datasheet.md)   next: lightbrain-train --data {quote(str(out))} --out runs/{name}")
     return m
 
 # %% ../nbs/09_cli.ipynb #9e6d2583
@@ -194,7 +195,8 @@ def train(
     done = 'this run was already complete' if t.last_val is None else f'validation loss {t.last_val:.3f}'
     best = f'; best {t.best[0]:.3f} at step {t.best[1]:,}' if t.best else ''
     print(f'step {t.step:,}: {done}{best}')
-    print(f'-> {out}/model   next: lightbrain-evaluate --model {out}/model --data {data}')
+    print(f'-> {out}/model   next: lightbrain-evaluate '
+          f'--model {quote(str(out))}/model --data {quote(str(data))}')
     return t
 
 # %% ../nbs/09_cli.ipynb #a9ba8c40
@@ -210,6 +212,7 @@ def evaluation(
     from lightbrain.evaluate import bits_per_byte, bytes_per_token, ngram_losses, perplexity, pubmedqa
     from lightbrain.sources import load_records
     from lightbrain.tokenizer import gpt2_tokenizer
+    if max_tokens<1: raise ValueError(f"max_tokens={max_tokens} must be at least 1; 100000 is usual")
     enc,out,questions = gpt2_tokenizer(),{},data
     settle(data)
     if Path(data).is_dir() and (Path(data)/'manifest.json').exists():
@@ -220,7 +223,8 @@ def evaluation(
         tokens = ds['validation'].tokens[:max_tokens+1]
         score = perplexity(model, tokens)
         bpb = bits_per_byte(score.loss, bytes_per_token(tokens[1:], enc))
-        out |= dict(loss=score.loss, perplexity=score.perplexity, loss_se=score.se, tokens=score.tokens,
+        out |= dict(loss=score.loss, perplexity=score.perplexity, loss_se=score.se if math.isfinite(score.se) else None,
+            tokens=score.tokens,
             bits_per_byte=bpb)
         out |= ngram_losses(ds['train'].tokens[:N_COUNT], tokens, model.config.vocab_size)
         out['ngram_tokens'] = min(N_COUNT, len(ds['train']))
@@ -314,8 +318,9 @@ def generate(
     texts = []
     for _ in range(samples):
         pieces = stream(m, enc, input, max_new_tokens, temperature=temperature, top_k=top_k, top_p=top_p, generator=g)
-        print(input, end='', flush=True)
-        texts.append(input)
+        first = next(pieces, '')               # what is refused is refused before anything is written
+        print(input+first, end='', flush=True)
+        texts.append(input+first)
         for piece in pieces:
             print(piece, end='', flush=True)
             texts[-1] += piece
@@ -422,6 +427,6 @@ def quickstart(
             f"against {r['trigram']:.3f} nats per token.")
     print(f"plots: {', '.join(map(str, paths))}\nmodel: {run/'model'}   scores: "
         f"{run/'evaluation.json'}\n{time.perf_counter()-start:.0f} s in all")
-    print(f'next:  lightbrain-generate --model {run}/model --input "Abstract:"')
+    print(f'next:  lightbrain-generate --model {quote(str(run))}/model --input "Abstract:"')
     print(DISCLAIMER)
     return r

@@ -64,7 +64,8 @@ def _refuse(docs, leak, test_records):
     "`ValueError` if a test record would be trained on and nobody said to leave it out"
     n,m = leak['official_test_records'],leak.get('contaminated', 0)
     if test_records=='exclude' or not (n or m): return
-    what = f"{n} of the 500 official PubMedQA test records" if n else f"a copy of {m} of the evaluation records"
+    what = f"a copy of {m} of the evaluation records"
+    if n: what = f"{n:,} document{'s'*(n>1)} with the number of an official PubMedQA test record"
     raise ValueError(f"'{docs.name}' holds {what}; a model must never be trained on them. Leave them out with "
         "test_records='exclude' (in the shell: --test-records exclude)")
 
@@ -210,7 +211,9 @@ def datasheet(
     out += _rows([('source','licence','documents'), ['---']*3, *((plain(o['source']), plain(o['license']), f"{o['documents']:,}") for o in m['origin'])])
     out += ['', '## What was left out', '', f"{m['seen']:,} documents were there; {m['kept']:,} were kept."]
     out += [f'- {n:,} x {why}' for why,n in m['dropped'].items()]
-    out += ['', '## Leaks', '', f"Official PubMedQA test records found: {leak['official_test_records']}; none is on a tape."]
+    out += ['', '## Leaks', '', "Documents with an official PubMedQA test number in their id, fields, "
+        f"source or signature: {leak['official_test_records']}; none of them is on a tape. A copy that does "
+        "not say its number can only be found by its words, when its record is among the evaluation records."]
     if 'evaluation_records' in leak:
         out += [f"Evaluation records compared by runs of {leak['ngram']} words: {leak['evaluation_records']:,} (too short to compare: {leak['too_short']:,}). "
             f"Sharing any run with training text: {leak['overlapping']:,}; copied: {leak['contaminated']:,}. Largest share that remains: "

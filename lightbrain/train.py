@@ -140,7 +140,7 @@ class Trainer:
         live:bool=False, # In a notebook, show a loss curve that grows?
     ):
         self.config,self.out,self.force,self.live = config,Path(out),force,live
-        here,there = self.out.resolve(),Path(data).resolve()
+        here,there = (Path(os.path.realpath(o)) for o in (out, data))
         if here.parent==here:
             raise ValueError(f"'{out}' is the root of a disk; name a folder on it for --out")
         if there in (here, *here.parents):
