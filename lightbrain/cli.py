@@ -108,6 +108,7 @@ def remember(
     "Note beside a set where its source lies, which the set itself tells nobody"
     atomic_write(beside(out, 'source'), os.fsencode('\0'.join(whereabouts(source, out))))
 
+# %% ../nbs/09_cli.ipynb #10b08ce0
 @command
 def prepare(
     source:Annotated[str, "one or more of: synthetic, synthetic:5000; PubMedQA .json; .jsonl, .csv, .tsv, .txt (also .gz); .parquet; PubMed, "

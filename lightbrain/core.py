@@ -255,6 +255,7 @@ def fsync(
     try: os.fsync(fd)
     finally: os.close(fd)
 
+# %% ../nbs/00_core.ipynb #6611bd95
 DROPPINGS = '.DS_Store','desktop.ini','Thumbs.db','@eaDir','lost+found'      # left by systems
 INSIDE = re.compile(r'\.lightbrain\.(source|writer\.lock|shards|writing-\d+)')   # left by us
 
@@ -279,6 +280,7 @@ def listed(
     names += m['files'] if isinstance(m.get('files'), (list,dict)) else []
     return {manifest, *(o for o in names if isinstance(o, str) and Path(o).name==o)}   # no '../x'
 
+# %% ../nbs/00_core.ipynb #258af623
 def _check_strays(folder, ours, path):
     "`ValueError` if `folder`, which is or was at `path`, holds anything that is not ours"
     nobodys = lambda name: name in DROPPINGS or INSIDE.fullmatch(name)
@@ -327,6 +329,7 @@ def beside(
     path = _real(path)
     return path/f'.lightbrain.{kind}' if _fixed(path) else path.with_name(f'.{_stem(path)}.{kind}')
 
+# %% ../nbs/00_core.ipynb #306241b0
 def _locked(fd):
     "Lock an open file for this process; False if another one has it"
     try:
@@ -354,6 +357,7 @@ def _take(file):
             if os.path.samestat(os.fstat(fd), os.stat(file)): return fd
         os.close(fd)                   # its last holder has just removed it: once more
 
+# %% ../nbs/00_core.ipynb #e8e4846d
 _held = set()      # (process, thread, folder): who holds a lock may ask for it again
 
 @contextmanager
@@ -381,7 +385,6 @@ def lock_folder(
             if os.name!='nt': os.close(fd)
         for o in made:
             with suppress(OSError): o.rmdir()       # made for nothing; one that is used stays
-
 
 # %% ../nbs/00_core.ipynb #c7ff40ed
 def _left(path):
@@ -416,6 +419,7 @@ def _clean_up(path):
             else: (work/'new').rename(path)
         shutil.rmtree(work, ignore_errors=True)
 
+# %% ../nbs/00_core.ipynb #359f7446
 def settle(
     path, # A folder that `atomic_dir` writes
 )->None:
@@ -430,6 +434,7 @@ def settle(
             except OSError: return              # not ours to write: whoever may will finish it
         time.sleep(0.02)                        # a living process is swapping just now
 
+# %% ../nbs/00_core.ipynb #9fdb69c9
 def _stand_in(path):
     "Is this process in `path`, as its shell is, perhaps? It would go away with the old folder"
     try: return path.is_dir() and Path.cwd().is_relative_to(path)
@@ -469,6 +474,7 @@ def _sync_all(folder):
     for o in sorted(folder.rglob('*')): fsync(o)
     fsync(folder)
 
+# %% ../nbs/00_core.ipynb #2c1d5479
 @contextmanager
 def atomic_dir(
     path, # The final folder; an older one is replaced as a whole

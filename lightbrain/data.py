@@ -136,6 +136,7 @@ def set_files(
     if not ours>={'train.bin','validation.bin'}: ours = ours | _by_sheet(Path(folder))
     return check_folder(folder, ours=ours)
 
+# %% ../nbs/02_data.ipynb #510e06c8
 def _not_in(source, out):
     "`ValueError` if what is to be read lies where the result goes, and would be replaced"
     for each in source if isinstance(source, (list,tuple)) else [source]:
@@ -152,6 +153,7 @@ def _clear(work):
         with suppress(OSError): ours and o.unlink()
     with suppress(OSError): work.rmdir()
 
+# %% ../nbs/02_data.ipynb #6fa041ee
 def prepare(
     source, # Anything `load_documents` takes
     out_dir, # Folder for the result; an older prepared set there is replaced when the new one is complete

@@ -303,6 +303,7 @@ def data_hashes(self:Trainer)->dict: # Split -> sha256
     "What the data is known by"
     return {s:o['sha256'] for s,o in self.train.manifest['splits'].items()}
 
+# %% ../nbs/05_train.ipynb #2db102c2
 @patch
 def save(self:Trainer)->Path: # The checkpoint's folder
     "Write a checkpoint of the current step, clean up, copy to the second home"
@@ -378,6 +379,7 @@ def resume(self:Trainer)->bool: # Was there something to continue?
     self.messages.append(f'continuing {self.out.name} from step {self.step:,}')
     return True
 
+# %% ../nbs/05_train.ipynb #77d40db6
 @patch
 def _find(self:Trainer):
     "The newest sound checkpoint and what was passed over; what cannot be read is not damaged"
@@ -402,6 +404,7 @@ def _find(self:Trainer):
             f"moment ({e}); that is no damage, and nothing was changed. Make them readable and "
             "start again, or go on with --force from what can be read") from None
 
+# %% ../nbs/05_train.ipynb #c8f6d32f
 @patch
 def _begin_anew(self:Trainer, broken):
     "Nothing to continue. What is unusable stops the run, unless forced: then it gets another name"
@@ -475,6 +478,7 @@ def _wrote(path):
     except OtherFormat: return True
     except (ValueError,OSError): return False
 
+# %% ../nbs/05_train.ipynb #4271dd5a
 @patch
 def note(self:Trainer,
     text:str, # One sentence

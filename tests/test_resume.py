@@ -7,14 +7,7 @@ from lightbrain.archive import list_checkpoints, prune_checkpoints
 from lightbrain.data import prepare
 from lightbrain.config import TrainConfig
 from lightbrain.train import Trainer, main, read_metrics
-from test_unbreakable import TINY, PowerCut, make, stop_at, weights
-
-@pytest.fixture(scope='module')
-def data(tmp_path_factory):
-    "A prepared set, made once"
-    out = tmp_path_factory.mktemp('data')/'set'
-    prepare('synthetic:60', out, progress=False)
-    return out
+from test_unbreakable import TINY, PowerCut, data, make, stop_at, weights
 
 @pytest.fixture(scope='module')
 def half_way(data, tmp_path_factory):
