@@ -89,6 +89,6 @@ def main():
     shutil.move(proc/cfg.doc_path.name, cfg.doc_path)
     quarto_only = 'output-file|format-links|commonmark|keep-md'
     warns = L(site.warnings).filter(lambda w: not re.search(quarto_only, w))
-    warns += picture_warnings(cfg.nbs_path.glob('*.ipynb'), cfg.doc_path.glob('*.html'))
+    warns += picture_warnings(cfg.nbs_path.rglob('*.ipynb'), cfg.doc_path.rglob('*.html'))
     print('\n'.join(warns) or f'{len(site.pages)} pages in {cfg.doc_path.name}/')
     sys.exit(len(warns)>0)

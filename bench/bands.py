@@ -9,9 +9,9 @@ from dataclasses import asdict
 from pathlib import Path
 from lightbrain.core import atomic_write
 from lightbrain.data import prepare
-from lightbrain.config import MAY_CHANGE
-from lightbrain.train import TrainConfig, Trainer, read_metrics
-from lightbrain.watch import make_band
+from lightbrain.run.config import MAY_CHANGE
+from lightbrain.run.trainer import TrainConfig, Trainer, read_metrics
+from lightbrain.run.log import make_band
 
 # as in lesson 05, "Use it": number of documents, settings
 COMMON = dict(preset='nano', dropout=0., lr=3e-3, warmup_steps=40, head_samples=1024, eval_tokens=8192, device='cpu',

@@ -14,7 +14,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).parent))
 import torch
 from peers import PlainGPT, plain_groups
-from lightbrain.faststep import FastStep
+from lightbrain.fast.faststep import FastStep
 from lightbrain.model import GPT, preset
 from lightbrain.optim import make_optimizer
 from throughput import flop_per_token

@@ -17,8 +17,8 @@ def build(r, args, seed):
     "Model, optimizer, and the function that makes gradients and returns the loss"
     import torch
     from dataclasses import replace
-    from lightbrain.faststep import FastStep
-    from lightbrain.kernels import keep_heap
+    from lightbrain.fast.faststep import FastStep
+    from lightbrain.fast.kernels import keep_heap
     from lightbrain.model import GPT, preset
     from lightbrain.optim import make_optimizer
     size,dtype = replace(preset(args.preset), dropout=r['dropout']),number_format(r, args)
@@ -113,7 +113,7 @@ def race(recipes, seeds, args):
     "Train every recipe with every seed, in turns; give back results as far as they are, finished or not"
     import torch
     from lightbrain.core import pick_dtype
-    from lightbrain.faststep import faster_dtype
+    from lightbrain.fast.faststep import faster_dtype
     args.out.mkdir(parents=True, exist_ok=True)
     torch.set_num_threads(args.threads)
     args.dtype = str(faster_dtype(pick_dtype('cpu'))).removeprefix('torch.')

@@ -34,7 +34,7 @@ def busy_s():
 def fast_step(name, size, args):
     "LightBrain's step"
     import torch
-    from lightbrain.faststep import FastStep
+    from lightbrain.fast.faststep import FastStep
     from lightbrain.model import GPT
     from lightbrain.optim import make_optimizer
     model = GPT(size)
@@ -73,7 +73,7 @@ def contestant(name, args, pipe):
     import torch
     from peers import plain_batch
     from lightbrain.data import TokenDataset
-    from lightbrain.kernels import keep_heap
+    from lightbrain.fast.kernels import keep_heap
     from lightbrain.model import preset
     torch.set_num_threads(args.threads)
     torch.manual_seed(0)

@@ -72,7 +72,7 @@ def whereabouts(
     out, # Where the set goes
 )->list: # As seen from the folder above `out`, and from the root: either may stay when things move
     "Which source it is: two files of one name in two folders are two sources"
-    from lightbrain.sources import _exists
+    from lightbrain.prep.sources import _exists
     def seen(o, far):
         if not _exists(Path(o)): return str(o)
         path,above = (os.path.realpath(p) for p in (o, Path(os.path.realpath(out)).parent))
@@ -87,7 +87,7 @@ def free_place(
 )->str: # `out`
     "`ValueError` if a set of another source lies there already, or may do so"
     from lightbrain.data import load_manifest
-    from lightbrain.sources import load_documents
+    from lightbrain.prep.sources import load_documents
     settle(out)
     if not (Path(out)/'manifest.json').exists(): return str(out)
     note,new = beside(out, 'source'),whereabouts(source, out)
@@ -190,7 +190,7 @@ def train(
     flags = {k:v for k,v in locals().items() if k not in ('data','out','config','force') and v is not None}
     if not data: raise ValueError("which data? Add --data DIR, a folder made by lightbrain-prepare")
     if not out: raise ValueError("where to? Add --out DIR for the run, such as --out runs/tiny")
-    from lightbrain.train import TrainConfig, Trainer
+    from lightbrain.run.trainer import TrainConfig, Trainer
     cfg = TrainConfig.from_yaml(config, **flags) if config else TrainConfig.from_dict(flags)
     t = Trainer(cfg, data, out, force=force).fit()
     done = 'this run was already complete' if t.last_val is None else f'validation loss {t.last_val:.3f}'
@@ -211,7 +211,7 @@ def evaluation(
     "Measure a model on held-out text and questions"
     from lightbrain.data import TokenDataset
     from lightbrain.evaluate import bits_per_byte, bytes_per_token, ngram_losses, perplexity, pubmedqa
-    from lightbrain.sources import load_records
+    from lightbrain.prep.sources import load_records
     from lightbrain.tokenizer import gpt2_tokenizer
     if max_tokens<1: raise ValueError(f"max_tokens={max_tokens} must be at least 1; 100000 is usual")
     enc,out,questions = gpt2_tokenizer(),{},data
@@ -335,7 +335,7 @@ def plot(
     run:str, # Folder of a run, such as runs/tiny
 ):
     "Draw loss, learning rate and throughput of a run as PNG files"
-    from lightbrain.train import plot_run
+    from lightbrain.run.trainer import plot_run
     paths = plot_run(run)
     for o in paths: print(o)
     return paths
@@ -365,7 +365,7 @@ def show_samples(model, data, n=3):
     from lightbrain.corpus import render_record
     from lightbrain.data import TokenDataset
     from lightbrain.sample import stream
-    from lightbrain.sources import load_records
+    from lightbrain.prep.sources import load_records
     from lightbrain.tokenizer import gpt2_tokenizer
     enc,T = gpt2_tokenizer(),model.config.block_size
     ds = TokenDataset(data, 'validation')
@@ -397,7 +397,7 @@ def quickstart(
 ):
     "From text to a trained, evaluated, sampling model with plots: prepare, train, evaluate, plot, sample"
     from lightbrain.data import prepare as prepare_data
-    from lightbrain.train import TrainConfig, Trainer, plot_run
+    from lightbrain.run.trainer import TrainConfig, Trainer, plot_run
     start,name = time.perf_counter(),'quickstart' + ('' if source=='synthetic' else f'-{slug(source)}')
     data = Path('data/processed')/name
     try: free_place(data, source)

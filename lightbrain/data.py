@@ -17,11 +17,11 @@ import numpy as np
 from fastcore.basics import patch
 from . import __version__
 from .core import atomic_dir, beside, check_folder, file_sha256, listed, lock_folder, settle
-from .sources import Document, _exists, load_documents, load_records
+from .prep.sources import Document, _exists, load_documents, load_records
 from .tokenizer import gpt2_tokenizer
-from .clean import NgramIndex
-from .shards import cores, id_hash, to_uint16, tokenize, tokenizer_info
-from .tapes import KEPT, LEAK, REASONS, SPLITS, TEST, fates, guard, plain, seal, table, write_tapes
+from .prep.clean import NgramIndex
+from .prep.shards import cores, id_hash, to_uint16, tokenize, tokenizer_info
+from .prep.tapes import KEPT, LEAK, REASONS, SPLITS, TEST, fates, guard, plain, seal, table, write_tapes
 
 # %% ../nbs/02_data.ipynb #63d9fa41
 def split_of(

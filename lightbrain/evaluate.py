@@ -20,7 +20,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from .core import pick_device
 from .corpus import render_record
-from .sources import pubmedqa_record
+from .prep.sources import pubmedqa_record
 
 # %% ../nbs/06_evaluate.ipynb #0ccf4977
 ANSWER_WORDS = 'yes','no','maybe'

@@ -5,19 +5,20 @@ import pytest, torch
 import torch.nn.functional as F
 from torch import nn
 from conftest import ROOT
-from lightbrain import attention, faststep, kernels as kernels_module, optim as optim_module
+from lightbrain import attention, optim as optim_module
+from lightbrain.fast import faststep, kernels as kernels_module
 from lightbrain.attention import causal_mask
-from lightbrain.checkpoint import load_checkpoint, save_checkpoint
+from lightbrain.run.checkpoint import load_checkpoint, save_checkpoint
 from lightbrain.core import file_sha256, pick_dtype
-from lightbrain.faststep import FastStep
-from lightbrain.kernels import kernels
+from lightbrain.fast.faststep import FastStep
+from lightbrain.fast.kernels import kernels
 from lightbrain.model import GPT, GPTConfig, count_params, cross_entropy
 from lightbrain.optim import make_optimizer
-from lightbrain import train as train_module
-from lightbrain.config import TrainConfig
+from lightbrain.run import trainer as train_module
+from lightbrain.run.config import TrainConfig
 from lightbrain.data import prepare
 from lightbrain.sample import KVCache, read_on
-from lightbrain.train import Trainer
+from lightbrain.run.trainer import Trainer
 
 try: from transformers import GPT2LMHeadModel
 except ImportError: GPT2LMHeadModel = None
@@ -408,7 +409,7 @@ def test_the_trainer_compiles_or_says_why_not(data, tmp_path, monkeypatch):
 
 CRAMPED = '''
 import resource, torch
-from lightbrain.faststep import FastStep
+from lightbrain.fast.faststep import FastStep
 from lightbrain.model import GPT, GPTConfig
 torch.manual_seed(0)
 m = GPT(GPTConfig(vocab_size=20011, block_size=64, n_layer=2, n_head=2, n_embd=64, dropout=0.))
@@ -431,7 +432,7 @@ def test_real_out_of_memory():
     micro,notes,same = p.stdout.split()
     assert int(micro)<64 and int(notes)>=1 and same=='True', p.stdout
 
-BUILD = 'import sys; from lightbrain.kernels import kernels; k,line = kernels(sys.argv[1]); print(bool(k), line)'
+BUILD = 'import sys; from lightbrain.fast.kernels import kernels; k,line = kernels(sys.argv[1]); print(bool(k), line)'
 
 def test_kernels_without_a_compiler(tmp_path):
     for env in (dict(CC='', PATH='/nowhere'), dict(CC='/no/such/cc')):
@@ -472,7 +473,7 @@ def home(tmp_path, monkeypatch):
 
 def start():
     "Exit code and words of a process that wants the kernels"
-    p = subprocess.run([sys.executable, '-c', 'from lightbrain.kernels import kernels; k,line = kernels(); print(bool(k), line)'],
+    p = subprocess.run([sys.executable, '-c', 'from lightbrain.fast.kernels import kernels; k,line = kernels(); print(bool(k), line)'],
         capture_output=True, text=True)
     return p.returncode,(p.stdout+p.stderr).strip()
 

@@ -76,7 +76,7 @@ def test_a_file_that_comes_while_we_work(tmp_path, monkeypatch, how):
     prepare('synthetic:50', out, progress=False)
     before = contents(out)
     def docs():
-        from lightbrain.sources import load_documents
+        from lightbrain.prep.sources import load_documents
         yield from load_documents('synthetic:60')
         (out/'thesis.txt').write_text('mine')
     with pytest.raises(ValueError, match='thesis.txt'): prepare(docs(), out, progress=False)
@@ -151,7 +151,7 @@ def test_evaluation_in_the_result(tmp_path):
     assert contents(tmp_path)==before
 
 def test_a_checkpoint_over_somebodys_weights(tmp_path):
-    from lightbrain.checkpoint import save_checkpoint
+    from lightbrain.run.checkpoint import save_checkpoint
     save = lambda name: save_checkpoint(tmp_path/name, model=small(), optimizer=None, step=1)
     write(tmp_path/'dear', model__safetensors='mine')
     with pytest.raises(ValueError, match='model.safetensors'): save('dear')
@@ -370,7 +370,7 @@ def test_two_prepares(env, command, tmp_path):
     code = """if True:
         import sys
         from lightbrain.data import prepare
-        from lightbrain.sources import load_documents
+        from lightbrain.prep.sources import load_documents
         def docs():
             yield from load_documents('synthetic:50')
             print('at work', flush=True)
@@ -451,7 +451,7 @@ def test_prepare_again(command, tmp_path, damage):
 
 def test_two_sources_of_one_name(command, tmp_path, monkeypatch, capsys):
     "prepare refuses, quickstart goes elsewhere; the set of the first source stays"
-    import lightbrain.cli as cli, lightbrain.train
+    import lightbrain.cli as cli, lightbrain.run.trainer
     for o in ('a','b'): notes(tmp_path/o/'notes.jsonl', word=o)
     processed = tmp_path/'data'/'processed'
     assert command('prepare', '--source', 'a/notes.jsonl', cwd=tmp_path).returncode==0
@@ -463,7 +463,7 @@ def test_two_sources_of_one_name(command, tmp_path, monkeypatch, capsys):
     def trainer(cfg, data, run):
         runs.append((data, run))
         raise RuntimeError('that is enough')
-    monkeypatch.setattr(lightbrain.train, 'Trainer', trainer)
+    monkeypatch.setattr(lightbrain.run.trainer, 'Trainer', trainer)
     monkeypatch.chdir(tmp_path)
     for o in 'abab':                                                  # the second time round, each continues where it was
         with pytest.raises(RuntimeError, match='enough'): cli.quickstart(source=f'{o}/notes.jsonl')
@@ -473,7 +473,7 @@ def test_two_sources_of_one_name(command, tmp_path, monkeypatch, capsys):
 
 def test_a_set_without_a_note(command, tmp_path, monkeypatch):
     "Made with --out, or copied: the name of a file proves nothing, so prepare refuses and quickstart goes elsewhere"
-    import lightbrain.cli as cli, lightbrain.train
+    import lightbrain.cli as cli, lightbrain.run.trainer
     for o in ('a','b'): notes(tmp_path/o/'notes.jsonl', word=o)
     monkeypatch.chdir(tmp_path)
     processed = tmp_path/'data'/'processed'
@@ -482,7 +482,7 @@ def test_a_set_without_a_note(command, tmp_path, monkeypatch):
     line = last_line(command('prepare', '--source', 'b/notes.jsonl', cwd=tmp_path))
     assert '--out' in line and 'no note says' in line and contents(processed)==before
     def trainer(cfg, data, run): raise RuntimeError(data.name)
-    monkeypatch.setattr(lightbrain.train, 'Trainer', trainer)
+    monkeypatch.setattr(lightbrain.run.trainer, 'Trainer', trainer)
     for _ in range(2):
         with pytest.raises(RuntimeError, match='quickstart-notes-'): cli.quickstart(source='b/notes.jsonl')
     now = contents(processed)

@@ -5,8 +5,8 @@ from collections import Counter
 import pytest
 from conftest import SHARED, SMALL
 from lightbrain.corpus import ENDINGS, MIDDLES, ONSETS, STEMS
-from lightbrain.markup import read_pubmed, verify_md5
-from lightbrain.sources import load_documents
+from lightbrain.prep.markup import read_pubmed, verify_md5
+from lightbrain.prep.sources import load_documents
 
 pytestmark = pytest.mark.skipif(not SHARED.exists(), reason='the real data lies beside the repository on the maintainers\' machines only')
 

@@ -5,19 +5,19 @@ from importlib import import_module
 import pytest, yaml
 from conftest import ROOT
 from lightbrain.core import DISCLAIMER
-from lightbrain.train import TrainConfig
+from lightbrain.run.trainer import TrainConfig
 
 project = tomllib.loads((ROOT/'pyproject.toml').read_text())['project']
 ini = ConfigParser(delimiters='=')
 ini.read(ROOT/'settings.ini')
-NOTEBOOKS = sorted((ROOT/'nbs').glob('*.ipynb'))
+NOTEBOOKS = sorted((ROOT/'nbs').rglob('*.ipynb'))
 
 def source(path): return '\n'.join(''.join(c['source']) for c in json.loads(path.read_text(encoding='utf-8'))['cells'])
 
 @pytest.mark.parametrize('path', [p for p in NOTEBOOKS if p.stem[0].isdigit()], ids=lambda p: p.stem)
 def test_links_come_from_pyproject(path):
     repo,src = project['urls']['Repository'],source(path)
-    badge = f"https://colab.research.google.com/github/{repo.removeprefix('https://github.com/')}/blob/main/nbs/{path.name}"
+    badge = f"https://colab.research.google.com/github/{repo.removeprefix('https://github.com/')}/blob/main/nbs/{path.relative_to(ROOT/'nbs').as_posix()}"
     assert f'<a href="{badge}">' in src and 'alt="Open in Colab"' in src
     assert f'%pip install -q git+{repo}' in src
     assert 'from nbdev' not in src, "nbdev is a contributor's tool, not on the reader's machine"

@@ -3,10 +3,10 @@ import builtins, errno, io, os, shutil, subprocess, sys, time
 from pathlib import Path
 import pytest, torch
 from torch import nn
-from lightbrain.archive import list_checkpoints, prune_checkpoints
+from lightbrain.run.archive import list_checkpoints, prune_checkpoints
 from lightbrain.data import prepare
-from lightbrain.config import TrainConfig
-from lightbrain.train import Trainer, main, read_metrics
+from lightbrain.run.config import TrainConfig
+from lightbrain.run.trainer import Trainer, main, read_metrics
 from test_unbreakable import TINY, PowerCut, data, make, stop_at, weights
 
 @pytest.fixture(scope='module')
@@ -401,7 +401,7 @@ def test_no_run_in_its_data(data):
 
 def test_both_splits_are_of_one_set(data, tmp_path, monkeypatch):
     "A `prepare` between the opening of the two: opened once more, and refused if it happens again"
-    import lightbrain.train as train
+    import lightbrain.run.trainer as train
     shutil.copytree(data, tmp_path/'set')
     real,again = train.TokenDataset,[0]
     def opened(folder, split, **kw):
@@ -444,7 +444,7 @@ def test_the_update_gets_a_clipped_gradient(data, tmp_path, monkeypatch, fault):
 SLOW = '''
 import sys, time
 from pathlib import Path
-import lightbrain.train as train
+import lightbrain.run.trainer as train
 real,end = train.Trainer.train_step,time.monotonic()+120
 def slow(self):
     waits = (self.config.seed, self.step)==(1, 3)

@@ -2,12 +2,12 @@
 import errno, hashlib, json, multiprocessing, os, pickle, random, shutil, signal, time
 from pathlib import Path
 import pytest, torch
-from lightbrain.archive import latest_checkpoint, list_checkpoints
-from lightbrain.checkpoint import FILES, manifest_text, read_manifest, verify_checkpoint, why_broken
+from lightbrain.run.archive import latest_checkpoint, list_checkpoints
+from lightbrain.run.checkpoint import FILES, manifest_text, read_manifest, verify_checkpoint, why_broken
 from lightbrain.core import file_sha256
 from lightbrain.data import prepare
-import lightbrain.train as train
-from lightbrain.train import TrainConfig, Trainer, read_metrics
+import lightbrain.run.trainer as train
+from lightbrain.run.trainer import TrainConfig, Trainer, read_metrics
 
 torch.set_num_threads(1)
 KILLS = int(os.environ.get('LIGHTBRAIN_KILLS', 6))          # 50 for the whole experiment
@@ -186,7 +186,7 @@ def server():
     "Processes that are forked from one that has torch already: a new life costs a fraction of a second"
     if 'forkserver' not in multiprocessing.get_all_start_methods(): pytest.skip('no forkserver on Windows')
     ctx = multiprocessing.get_context('forkserver')
-    ctx.set_forkserver_preload(['lightbrain.train', 'torch.utils.tensorboard', 'test_unbreakable'])
+    ctx.set_forkserver_preload(['lightbrain.run.trainer', 'torch.utils.tensorboard', 'test_unbreakable'])
     return ctx
 
 def draw(n, seed):
@@ -321,7 +321,7 @@ def test_a_pickle_is_refused_and_never_run(data, half_way, tmp_path, monkeypatch
 
 def full_disk(monkeypatch, n):
     "The n-th operation on the disk and all after it fail, as on a full disk; a file is left half-written"
-    import lightbrain.checkpoint as c
+    import lightbrain.run.checkpoint as c
     count,seen = iter(range(n)),[]
     def wrap(real, half=None):
         def f(*a, **k):
@@ -480,7 +480,7 @@ def test_nan_in_float32_stops_before_the_update(data, tmp_path):
 # ---------------------------------------------------------------- a notebook
 
 CELL = '''
-from lightbrain.train import TrainConfig, Trainer
+from lightbrain.run.trainer import TrainConfig, Trainer
 import time, torch
 torch.set_num_threads(1)
 class Slow(Trainer):
