@@ -103,7 +103,7 @@ def test_workers_end_with_their_parent(env, tmp_path):
     "No worker outlives a source that fails early, nor a parent that is killed"
     code = """if True:
         import glob, time
-        from lightbrain.core import parallel_map
+        from lightbrain.prep.workers import parallel_map
         def children(): return [o for p in glob.glob('/proc/self/task/*/children') for o in open(p).read().split()]
         def items(fails):
             yield 1

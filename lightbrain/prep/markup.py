@@ -16,7 +16,7 @@ from collections.abc import Iterator
 from html.entities import html5
 from pathlib import Path
 from xml.parsers import expat
-from ..core import parallel_map
+from .workers import parallel_map
 
 # %% ../../nbs/prep/01_markup.ipynb #0af684ef
 def open_bytes(
