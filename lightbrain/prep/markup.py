@@ -170,9 +170,8 @@ class PubmedState:
         pmids = np.array(pmids, dtype=np.int64)
         self.deleted[np.array(deletes, dtype=np.int64)] = True
         silent = set(without_abstract)
-        known = zip(pmids.tolist(), self.seen[pmids], self.deleted[pmids])
-        reasons = [REPLACED if seen else DELETED if deleted else NO_ABSTRACT if p in silent else None
-                   for p,seen,deleted in known]
+        reasons = [REPLACED if seen else DELETED if gone else NO_ABSTRACT if p in silent else None
+                   for p,seen,gone in zip(pmids.tolist(), self.seen[pmids], self.deleted[pmids])]
         self.seen[pmids] = True
         return reasons
 
@@ -208,7 +207,8 @@ def pubmed_citations(
 )->Iterator: # A citation as from `read_pubmed`, or the reason (str) for one that is dropped
     "The current state of PubMed, each citation at most once, in one pass from the newest file on"
     state,files = PubmedState(),newest_first(paths)
-    for citations,deletes,replaced in parallel_map('lightbrain.prep.markup:pubmed_file', files, workers):
+    read = parallel_map('lightbrain.prep.markup:pubmed_file', files, workers)
+    for citations,deletes,replaced in read:
         yield from [REPLACED]*replaced
         silent = [o['pmid'] for o in citations if not o['abstract']]
         reasons = state.drop_reasons([o['pmid'] for o in citations], silent, deletes)
@@ -304,4 +304,6 @@ def read_medquad(
     if not pairs: raise ValueError(f'{path}: has no <QAPair>, so it is not a file of MedQuAD')
     pairs = [(question, answer) for question,answer in pairs if answer]
     if not pairs: yield 'no answer'
-    else: yield dict(id=root.get('id') or '', source=root.get('source') or '', focus=focus, pairs=pairs)
+    else:
+        yield dict(id=root.get('id') or '', source=root.get('source') or '', focus=focus,
+                   pairs=pairs)
