@@ -11,7 +11,7 @@ __all__ = ['SCALES', 'DROPPINGS', 'INSIDE', 'EXTRAS', 'DISCLAIMER', 'seed_all', 
 
 # %% ../nbs/00_core.ipynb #fc5eb7e3
 import errno, hashlib, json, math, os, pickle, platform, random, re, shutil, signal, subprocess
-import sys, time
+import sys, time, warnings
 from collections import deque
 from collections.abc import Iterator, MappingView
 from concurrent.futures import ThreadPoolExecutor
@@ -25,6 +25,7 @@ from pathlib import Path
 from queue import SimpleQueue
 from threading import get_ident
 import numpy as np
+from filelock import FileLock, Timeout
 
 # %% ../nbs/00_core.ipynb #02d8421b
 def seed_all(
@@ -478,62 +479,49 @@ def beside(
     path = _real(path)
     return path/f'.lightbrain.{kind}' if _fixed(path) else path.with_name(f'.{_stem(path)}.{kind}')
 
-# %% ../nbs/00_core.ipynb #306241b0
-def _locked(fd):
-    "Lock an open file for this process; False if another one has it"
-    try:
-        if os.name=='nt':
-            import msvcrt
-            msvcrt.locking(fd, msvcrt.LK_NBLCK, 1)
-        else:
-            import fcntl
-            fcntl.flock(fd, fcntl.LOCK_EX|fcntl.LOCK_NB)
-    except (BlockingIOError, PermissionError): return False
-    except OSError: pass               # a file system without locks: better than no work at all
-    return True
-
-def _take(file):
-    "An open file that we have locked; None if another process has it"
+# %% ../nbs/00_core.ipynb #e8e4846d
+def _take(lock, path, doing):
+    "Acquire a lock; once more, if another process removes an empty folder around it just now"
+    file = Path(lock.lock_file)
     for _ in range(1000):
-        try:
-            file.parent.mkdir(parents=True, exist_ok=True)
-            fd = os.open(file, os.O_RDWR|os.O_CREAT, 0o666)
+        with suppress(OSError): doing = file.read_text() or doing      # what the holder is doing
+        try: return lock.acquire()
+        except Timeout: break
         except (FileNotFoundError, FileExistsError):
             if file.parent.is_file(): raise
-            continue                   # somebody removes an empty folder just now: once more
-        if not _locked(fd): return os.close(fd)
-        with suppress(FileNotFoundError):
-            if os.path.samestat(os.fstat(fd), os.stat(file)): return fd
-        os.close(fd)                   # its last holder has just removed it: once more
+        except OSError as e:
+            if e.errno not in (errno.ENOLCK, errno.EOPNOTSUPP): raise
+            file.unlink(missing_ok=True)
+            return warnings.warn(f"no locks where '{path}' lies; let one process at a time write there")
+    raise ValueError(f"another process is {doing} '{path}'; wait until it is done, or choose another folder")
 
-# %% ../nbs/00_core.ipynb #e8e4846d
 _held = set()      # (process, thread, folder): who holds a lock may ask for it again
 
 @contextmanager
 def lock_folder(
     path, # The folder of a run or of a set; it need not exist
-    doing:str='writing', # For the message: another process is `doing` this folder
+    doing:str='writing', # For the message that others get: this process is `doing` the folder
 ):
     "One process at a time writes to a folder; a second one gets a `ValueError` at once"
     path = _real(path)
-    me,file = (os.getpid(), get_ident(), path),beside(path, 'writer.lock')
+    file = beside(path, 'writer.lock')
+    me = os.getpid(),get_ident(),path
     if me in _held: yield; return
+    lock = FileLock(file, timeout=0.05, poll_interval=0.01)
     made = [o for o in file.parents if not o.exists()]
-    fd = _take(file)
     try:
-        if fd is None:
-            raise ValueError(f"another process is {doing} '{path}'; wait until it is done, or choose "
-                "another folder")
+        _take(lock, path, doing)
         _held.add(me)
+        if lock.is_locked:
+            with suppress(OSError): file.write_text(doing)
         yield
     finally:
         _held.discard(me)
-        if fd is not None:
-            if os.name=='nt': os.close(fd)          # Windows removes no open file
-            with suppress(OSError): file.unlink()   # elsewhere: while we hold it
-            if os.name!='nt': os.close(fd)
+        if lock.is_locked:
+            with suppress(OSError): file.unlink()      # while we hold it; Windows does so on release
+        lock.release()
         for o in made:
-            with suppress(OSError): o.rmdir()       # made for nothing; one that is used stays
+            with suppress(OSError): o.rmdir()          # made for nothing; one that is used stays
 
 # %% ../nbs/00_core.ipynb #c7ff40ed
 def _left(path):
