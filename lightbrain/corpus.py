@@ -19,7 +19,7 @@ def decide(
 )->str: # 'yes', 'no' or 'maybe'
     "The verdict that follows from a P value, eq. 0.1"
     if not 0<p<=1:
-        raise ValueError(f"p={p} is not a P value; it must be above 0 and at most 1, for example 0.03")
+        raise ValueError(f"p={p} is not a P value; it must be above 0, at most 1, for example 0.03")
     return 'yes' if p<0.05 else 'maybe' if p<0.1 else 'no'
 
 # %% ../nbs/00a_corpus.ipynb #b7c7cb3b
@@ -33,7 +33,8 @@ def interval(
     return diff-half, diff+half
 
 # %% ../nbs/00a_corpus.ipynb #6e1c04b6
-ONSETS = 'zor vel brax tym quel nar dov fis gol jur kel mav pry sul tev ulv wex yar zil crov'.split()
+ONSETS = ('zor vel brax tym quel nar dov fis gol jur '
+          'kel mav pry sul tev ulv wex yar zil crov').split()
 MIDDLES = 'a e i o u an el ir on ub'.split()
 ENDINGS = 'vexil quorin zantor thrix lumdex dorban ganeth plorn runda tivorn moxel'.split()
 STEMS = ('brolv sundr velm tarqu quist marnd dolv frenj grath hask '
@@ -105,7 +106,7 @@ def evidence(
 
 # %% ../nbs/00a_corpus.ipynb #a54562a3
 VERDICTS = dict(yes=276, no=169, maybe=55)   # how PubMedQA's official test half is divided
-FIRST_PUBID = 900_000_000                    # far above any real PubMed number, so nobody looks one up
+FIRST_PUBID = 900_000_000                    # far above any real PubMed number: nobody looks one up
 
 def synthetic_record(
     i:int, # Number of the record, from 0
@@ -150,8 +151,8 @@ def render_record(
         abstract = ' '.join(record['context']['contexts'])
         text = f"Abstract: {abstract}\nQuestion: {record['question']}\nAnswer:"
     except (KeyError, TypeError) as e:
-        raise ValueError(f"not a PubMedQA record ({type(e).__name__}: {e}); it needs 'question' and "
-                         "'context' with 'contexts'") from None
+        raise ValueError(f"not a PubMedQA record ({type(e).__name__}: {e}); it needs 'question' "
+                         "and 'context' with 'contexts'") from None
     if not answer: return text
     verdict,why = record.get('final_decision'),record.get('long_answer')
     said = ' '.join(o for o in (f'{verdict}.' if verdict else '', why or '') if o)
@@ -162,7 +163,7 @@ def pubmed_id(
     value, # A field that may hold a PubMed id: 7, '7', 7.0, 'PMID: 7'
 )->int|None: # The number, or None
     "Find a PubMed id where one is expected"
-    if isinstance(value, float) and value.is_integer(): value = int(value)      # pandas, a column with gaps
+    if isinstance(value, float) and value.is_integer(): value = int(value)      # pandas has such
     if isinstance(value, bool) or not isinstance(value, (str,int)): return None
     m = re.fullmatch(r'(?:pmid:?\s*)?0*([1-9][0-9]{0,9})(?:\.0)?', str(value).strip(), re.I)
     return int(m[1]) if m else None
@@ -194,10 +195,11 @@ def pubmedqa_record(
                          "of 'contexts'")
     for k in ('long_answer','final_decision'):
         if not isinstance(o.get(k), (str,type(None))):
-            raise ValueError(f"not a PubMedQA record: its '{k}' is a {type(o[k]).__name__}, no text")
+            kind = type(o[k]).__name__
+            raise ValueError(f"not a PubMedQA record: its '{k}' is a {kind}, no text")
     if number not in (None, '', 0) and pubmed_id(number) is None:
-        raise ValueError(f"not a PubMedQA record: its PubMed id is {str(number)[:20]!r}, but must be "
-                         "a number")
+        raise ValueError(f"not a PubMedQA record: its PubMed id is {str(number)[:20]!r}, but must "
+                         "be a number")
     context = {k: _characters(_as_list(v)) if k.endswith('_pred') else _as_list(v)
                for k,v in context.items()}
     return {**o, 'pubid': pubmed_id(number) or 0, 'context': context | {'contexts': list(contexts)}}
