@@ -72,9 +72,9 @@ def whereabouts(
     out, # Where the set goes
 )->list: # As seen from the folder above `out`, and from the root: either may stay when things move
     "Which source it is: two files of one name in two folders are two sources"
-    from lightbrain.prep.sources import _exists
+    from lightbrain.prep.sources import path_exists
     def seen(o, far):
-        if not _exists(Path(o)): return str(o)
+        if not path_exists(o): return str(o)
         path,above = (os.path.realpath(p) for p in (o, Path(os.path.realpath(out)).parent))
         try: return path if far else os.path.relpath(path, above)
         except ValueError: return path                       # another drive
