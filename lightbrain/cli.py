@@ -124,7 +124,7 @@ def prepare(
     evaluation:str=None, # A PubMedQA file whose records must not be in the training text
 ):
     "Turn text into checked files of tokens, ready for lightbrain-train. Interrupted? The same command continues"
-    from lightbrain.data import prepare
+    from lightbrain.prep.prepare import prepare
     if not isinstance(source, str): source = source[0] if len(source)==1 else list(source)
     name = slug(source if isinstance(source, str) else source[0])
     home,chosen = Path('data/processed'),out
@@ -396,7 +396,7 @@ def quickstart(
     device:str='auto', # auto, cpu, cuda or mps
 ):
     "From text to a trained, evaluated, sampling model with plots: prepare, train, evaluate, plot, sample"
-    from lightbrain.data import prepare as prepare_data
+    from lightbrain.prep.prepare import prepare as prepare_data
     from lightbrain.run.trainer import TrainConfig, Trainer, plot_run
     start,name = time.perf_counter(),'quickstart' + ('' if source=='synthetic' else f'-{slug(source)}')
     data = Path('data/processed')/name
