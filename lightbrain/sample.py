@@ -16,7 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor
 from .attention import split_heads
 from .model import GPT
-from .evaluate import check_tokenizer, check_weights, eval_mode
+from .evaluate import check_weights, eval_mode, tokenizer_of
 
 # %% ../nbs/07_sample.ipynb #ddfb82bf
 def check_settings(
@@ -202,6 +202,17 @@ def next_ids(
         idx = torch.cat([idx, new[:,None]], 1)
 
 # %% ../nbs/07_sample.ipynb #b6e8931c
+def _tokens_to_draw(model, n_vocab):
+    "How many rows of the head have a token; where some have none, a warning says so"
+    rows = len(model.lm_head.weight)
+    if n_vocab is None: n_vocab = getattr(model, 'n_tokens', rows)
+    if not 1<=n_vocab<=rows:
+        raise ValueError(f"n_vocab={n_vocab} must be from 1 to the model's {rows:,} rows")
+    if n_vocab<rows:
+        warnings.warn(f"the model has {rows-n_vocab:,} rows more than its tokenizer has tokens; "
+                      "they are never drawn", stacklevel=3)
+    return n_vocab
+
 def generate(
     model, # A GPT: `hidden`, `lm_head`, `config`
     idx, # Prompt ids, list of ints or (B,T); 1 to `block_size` tokens a row
@@ -211,16 +222,14 @@ def generate(
     top_k:int|None=None, # Keep the k likeliest
     top_p:float|None=None, # Keep the fewest that reach this probability
     eos_token:int|None=None, # Stop a row here; rows that finish early are filled up with it
-    n_vocab:int|None=None, # Tokens of the tokenizer, if the model has more rows: not drawn
+    n_vocab:int|None=None, # Ids from here on are never drawn; as many as its tokenizer has tokens
+
     generator:torch.Generator|None=None, # Source of randomness
 )->Tensor: # Prompt and new ids, int64 (B,T+new), on the model's device
     "Continue every row of `idx`, one token at a time; past the context the window slides"
     check_settings(temperature, top_k, top_p, max_new_tokens)
-    weight = model.lm_head.weight
-    if n_vocab is None: n_vocab = len(weight)
-    if not 1<=n_vocab<=len(weight):
-        raise ValueError(f"n_vocab={n_vocab} must be from 1 to the model's {len(weight):,} rows")
-    idx = as_prompt(idx, model.config.block_size, n_vocab).to(weight.device)
+    n_vocab = _tokens_to_draw(model, n_vocab)
+    idx = as_prompt(idx, model.config.block_size, n_vocab).to(model.lm_head.weight.device)
     check_weights(model)
     new = next_ids(model, idx, max_new_tokens, n_vocab, eos_token, generator,
                    temperature=temperature, top_k=top_k, top_p=top_p)
@@ -240,7 +249,7 @@ def pieces(
 # %% ../nbs/07_sample.ipynb #b7e614b2
 def stream(
     model, # A GPT: `hidden`, `lm_head`, `config`
-    tokenizer, # The model's: `encode_ordinary`, `decode_single_token_bytes`, `n_vocab`, `eot_token`
+    tokenizer, # Its own; None takes `model.tokenizer`, which a model from a folder has
     prompt:str|list, # Text, or a list of token ids
     max_new_tokens:int=100, # At most this many new tokens
     *,
@@ -252,13 +261,12 @@ def stream(
 )->Iterator[str]: # Pieces of new text; joined they are the whole continuation
     "Text as it is written, without the prompt; bad input is refused before the first piece"
     check_settings(temperature, top_k, top_p, max_new_tokens)
-    if spare := check_tokenizer(model, tokenizer):
-        warnings.warn(f"the model has {spare:,} rows more than its tokenizer has tokens; they are "
-                      "never drawn", stacklevel=2)
+    tokenizer = tokenizer_of(model, tokenizer)
+    n_vocab = _tokens_to_draw(model, tokenizer.n_vocab)
     ids = tokenizer.encode_ordinary(prompt) if isinstance(prompt, str) else prompt
-    idx = as_prompt(ids, model.config.block_size, tokenizer.n_vocab).to(model.lm_head.weight.device)
+    idx = as_prompt(ids, model.config.block_size, n_vocab).to(model.lm_head.weight.device)
     eot = tokenizer.eot_token if stop_at_eot else None
     check_weights(model)
-    new = next_ids(model, idx, max_new_tokens, tokenizer.n_vocab, eot, generator,
+    new = next_ids(model, idx, max_new_tokens, n_vocab, eot, generator,
                    temperature=temperature, top_k=top_k, top_p=top_p)
     return pieces(itertools.takewhile(lambda o: o!=eot, (o.item() for o in new)), tokenizer)
