@@ -97,7 +97,8 @@ def step(
         for p in group['params']:
             if p.grad is None: continue
             if p.grad.is_sparse:
-                raise ValueError("AdamW needs dense gradients; build nn.Embedding with sparse=False")
+                raise ValueError("AdamW needs dense gradients; "
+                                 "build nn.Embedding with sparse=False")
             state = self.state[p]
             if not state:
                 state['step'] = torch.tensor(0.)
@@ -124,8 +125,8 @@ def param_groups(
 def clip_grad_norm(
     parameters:Tensor|Iterable, # One tensor or many; those without a gradient are passed over
     max_norm:float, # Longest joint gradient allowed, 0 or more; `inf` only measures
-)->Tensor: # 0-dim: joint length *before* clipping; inf or NaN when a gradient is, and then do not step
-    "Shorten all gradients, in place, by one factor, to a joint length of at most `max_norm`, eq. 4a.6"
+)->Tensor: # 0-dim: joint length *before* clipping; inf or NaN when a gradient is: do not step
+    "Shorten all gradients in place, by one factor, to at most `max_norm` together, eq. 4a.6"
     if not max_norm>=0: raise ValueError(f"max_norm={max_norm} must be 0 or more; usual is 1.0")
     parameters = [parameters] if isinstance(parameters, Tensor) else parameters
     grads = [p.grad for p in parameters if p.grad is not None]

@@ -118,7 +118,7 @@ class Muon(Optimizer):
     def add_param_group(self,
         param_group:dict, # 'params', and any setting that differs from the defaults
     )->None:
-        "Add tensors; `ValueError` for settings without meaning, or a Muon group of anything but matrices"
+        "Add tensors; `ValueError` for settings without meaning, or where Muon gets no matrix"
         group = {**self.defaults, **param_group}
         check_hypers(**group)
         if not 0<=group['momentum']<1:
@@ -193,7 +193,8 @@ def make_optimizer(
 )->Optimizer: # One object, whichever was asked for
     "The optimiser for a model; never Muon on embeddings, biases or norms"
     if optimizer not in OPTIMIZERS:
-        raise ValueError(f"optimizer='{optimizer}' is unknown; choose one of {', '.join(OPTIMIZERS)}")
+        raise ValueError(f"optimizer='{optimizer}' is unknown; "
+                         f"choose one of {', '.join(OPTIMIZERS)}")
     if optimizer=='adamw': return make_adamw(model, lr, weight_decay, betas)
     check_hypers(lr, betas, 1e-8, weight_decay)
     check_hypers(muon_lr, betas, 1e-8, weight_decay)
@@ -201,7 +202,8 @@ def make_optimizer(
     if not hidden or not lr or not muon_lr:
         raise ValueError("Muon needs hidden matrices and rates above 0; use 'adamw'")
     scale = muon_lr/lr
-    groups = [dict(params=hidden, muon=True, lr_scale=scale, lr=muon_lr, weight_decay=weight_decay/scale)]
+    groups = [dict(params=hidden, muon=True, lr_scale=scale, lr=muon_lr,
+                   weight_decay=weight_decay/scale)]
     taken = {id(p) for p in hidden}
     for g in param_groups(model, weight_decay):
         g['params'] = [p for p in g['params'] if id(p) not in taken]
