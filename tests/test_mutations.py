@@ -2,8 +2,8 @@
 import contextlib, inspect, io, json, math
 import pytest, torch
 from torch import nn
-from lightbrain import cli, evaluate, optim, sample
-from lightbrain.fast import kernels
+from lightbrain import cli, evaluate, sample
+from lightbrain.fast import kernels, muon
 from lightbrain.run import trainer as train
 from lightbrain.fast.budget import probe
 from lightbrain.run.checkpoint import rng_state
@@ -67,7 +67,7 @@ def muon_steps_fit_the_shape(place):
     def step(g):
         p = nn.Parameter(torch.zeros_like(g))
         p.grad = g.clone()
-        optim.Muon([dict(params=[p], muon=True)], lr=1., weight_decay=0., dtype=torch.float32).step()
+        muon.Muon([dict(params=[p], muon=True)], lr=1., weight_decay=0., dtype=torch.float32).step()
         return p.detach()
     for m,n in ((64, 16), (48, 3), (16, 16)):
         g = torch.randn(m, n, generator=torch.Generator().manual_seed(m))
@@ -264,8 +264,8 @@ NOISE = {'Trainer':no_fork, 'fit':nothing_put_back, 'probe':no_fork, 'from_pretr
 
 FAULTS = {
     'pubmedqa keeps the start': (a_long_prompt_keeps_its_end, rewrite(evaluate, 'pubmedqa', 'o[-room:]', 'o[:room]')),
-    "Muon's shape factor is missing": (muon_steps_fit_the_shape, rewrite(optim, 'muon_update', 'alpha=-lr*longer', 'alpha=-lr')),
-    "Muon's shape factor upside down": (muon_steps_fit_the_shape, rewrite(optim, 'muon_update', 'p.shape[0]/p.shape[1]', 'p.shape[1]/p.shape[0]')),
+    "Muon's shape factor is missing": (muon_steps_fit_the_shape, rewrite(muon, 'muon_update', 'alpha=-lr*longer', 'alpha=-lr')),
+    "Muon's shape factor upside down": (muon_steps_fit_the_shape, rewrite(muon, 'muon_update', 'p.shape[0]/p.shape[1]', 'p.shape[1]/p.shape[0]')),
     'one window less': (mean_loss_is_of_every_token, rewrite(evaluate, 'window_batches', 'if rest:', 'if 0:')),
     'in the format around it': (mean_loss_is_of_every_token, rewrite(evaluate, 'window_losses', 'with eval_mode(model), fast:', 'with eval_mode(model):')),
     'the first token of an answer': (an_answer_counts_as_a_whole,
