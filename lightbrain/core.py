@@ -10,17 +10,22 @@ __all__ = ['SCALES', 'DROPPINGS', 'INSIDE', 'EXTRAS', 'DISCLAIMER', 'seed_all', 
            'beside', 'lock_folder', 'settle', 'atomic_dir', 'atomic_write', 'file_sha256', 'Report', 'doctor']
 
 # %% ../nbs/00_core.ipynb #fc5eb7e3
-import errno, hashlib, json, os, pickle, platform, random, re, shutil, signal, subprocess, sys, time
+import errno, hashlib, json, math, os, pickle, platform, random, re, shutil, signal, subprocess
+import sys, time, warnings
 from collections import deque
+from collections.abc import Iterator, MappingView
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
+from copy import deepcopy
 from dataclasses import dataclass, field
 from importlib import import_module
 from importlib.util import find_spec
+from itertools import islice
 from pathlib import Path
 from queue import SimpleQueue
 from threading import get_ident
 import numpy as np
+from filelock import FileLock, Timeout
 
 # %% ../nbs/00_core.ipynb #02d8421b
 def seed_all(
@@ -92,49 +97,194 @@ class Verdict:
     def __bool__(self): return self.ok
     def __repr__(self): return ('Right: ' if self.ok else 'Not yet: ')+self.why
 
+# %% ../nbs/00_core.ipynb #3f5b1c70
+def _attempt(f, *args):
+    "(result, None), or (None, error): whatever is raised, except a stop by the user"
+    try: return f(*args), None
+    except KeyboardInterrupt: raise
+    except BaseException as e: return None, e
+
+def _is_array(o):
+    import torch
+    return isinstance(o, (torch.Tensor,np.ndarray))
+
+def _short(o, size=80, show=repr):
+    "Any object in one line of at most `size` characters"
+    if _is_array(o) and math.prod(o.shape)>6: return f'{type(o).__name__} of shape {tuple(o.shape)}'
+    text,error = _attempt(show, o)
+    if error is not None: return f'an object of type {type(o).__name__}'
+    text = ' '.join(text.split())
+    return text if len(text)<=size else text[:size-3]+'...'
+
+# %% ../nbs/00_core.ipynb #5d2e8f31
+def _unrolled(o):
+    "Iterators, ranges and views as lists, so that they can be read more than once"
+    return list(islice(o, 10**6)) if isinstance(o, (Iterator,MappingView,range)) else o
+
+def _single(o):
+    "A tensor or an array without dimensions as a number of Python; others as they are"
+    return o.item() if isinstance(o, np.generic) or _is_array(o) and o.ndim==0 else o
+
+def _numbers(o):
+    "A tensor, an array or nested lists as an array of numbers; None if anything else is in it"
+    if isinstance(o, (list,tuple)): o = [_numbers(x) for x in o]
+    elif _is_array(o) and hasattr(o, 'detach'):
+        o = o.detach().cpu()
+        o = (o.double() if o.is_floating_point() else o).numpy()
+    try: a = np.asarray(o)
+    except ValueError: return None           # rows of different lengths
+    return a if a.dtype.kind in 'biufc' else None
+
+def _kind(o):
+    "The type of `o` in words, with the number format of a tensor or an array"
+    return f'{o.dtype} {type(o).__name__}' if _is_array(o) else type(o).__name__
+
+def _same_type(got, want):
+    same = isinstance(got, type(want)) and isinstance(got, bool)==isinstance(want, bool)
+    return same and (not _is_array(want) or got.dtype==want.dtype)
+
+def _differing_numbers(got, want, eps):
+    "How two arrays of numbers differ; inf equals inf, NaN equals NaN"
+    if got.shape!=want.shape: return f'shape {got.shape}, expected {want.shape}'
+    bad = (got!=want) & ~((got!=got) & (want!=want))
+    if not bad.any(): return None
+    exact = got.dtype.kind in 'biu' and want.dtype.kind in 'biu'
+    got,want = (o[bad].astype(object if exact else complex) for o in (got,want))
+    with np.errstate(all='ignore'): worst = np.abs(got-want).max()
+    return None if worst<=eps else f'largest difference {worst:.2g}, allowed {eps:.0g}'
+
+def _differing_items(got, want, eps, types):
+    "How the items of `got` differ from those of the list `want`"
+    if isinstance(got, (set,frozenset)) and want==sorted(set(want)): got = sorted(got)
+    if not isinstance(got, (list,tuple)) and not _is_array(got):
+        return f'got {_short(got)}, expected a list of {len(want)}'
+    if len(got)!=len(want): return f'got {_short(got)} with {len(got)} items, expected {len(want)}'
+    for i,(g,w) in enumerate(zip(got, want)):
+        if why := differs(g, w, eps, types): return f'item {i}: {why}'
+
 # %% ../nbs/00_core.ipynb #bf22ab1d
 def differs(
     got, # The answer
     want, # The reference
     eps:float=1e-5, # Largest absolute difference allowed between numbers
+    types:bool=False, # Must types and number formats agree as well?
 )->str|None: # A sentence, or None when they agree
-    "Say how `got` differs from `want`: shape first, then values"
-    import torch
-    if isinstance(want, (torch.Tensor, np.ndarray, np.generic, float)):
-        try: got,want = (torch.as_tensor(o).detach().cpu() for o in (got,want))
-        except (TypeError, ValueError, RuntimeError): return f'expected numbers, got {type(got).__name__}'
-        if got.shape!=want.shape: return f'shape {tuple(got.shape)}, expected {tuple(want.shape)}'
-        if not want.numel(): return None
-        d = (got.double()-want.double()).abs()
-        d = d[~((got==want) | (got.isnan() & want.isnan()))]     # inf equals inf, NaN equals NaN
-        worst = d.max().item() if d.numel() else 0.
-        return None if worst<=eps else f'largest difference {worst:.2g}, allowed {eps:.0g}'
+    "Say how `got` differs from `want`: type if asked, shape, then values"
+    if types and not _same_type(got, want): return f'expected {_kind(want)}, got {_kind(got)}'
+    got,want = (_single(_unrolled(o)) for o in (got,want))
     if isinstance(want, dict) and isinstance(got, dict):
-        if got.keys()!=want.keys(): return f'keys {sorted(map(str, got))}, expected {sorted(map(str, want))}'
-        got,want = list(got.values()),[want[k] for k in got]
-    if isinstance(want, (list,tuple)):
-        if not isinstance(got, (list,tuple)) or len(got)!=len(want):
-            return f'got {got!r:.80}, expected {len(want)} items'
-        return next((f'item {i}: {d}' for i,(g,w) in enumerate(zip(got,want)) if (d:=differs(g, w, eps))), None)
-    return None if got==want else f'got {got!r:.80}, expected {want!r:.80}'
+        if got.keys()!=want.keys(): return f'keys {_short(list(got))}, expected {_short(list(want))}'
+        whys = ((k, differs(got[k], want[k], eps, types)) for k in want)
+        return next((f'key {_short(k)}: {why}' for k,why in whys if why), None)
+    if isinstance(want, (list,tuple)): return _differing_items(got, list(want), eps, types)
+    if isinstance(want, (float,complex)) or _is_array(want):
+        mine,numbers = _numbers(got),_numbers(want)
+        if numbers is None: return _differing_items(got, want.tolist(), eps, types)     # text
+        if mine is None: return f'expected numbers, got {type(got).__name__}'
+        return _differing_numbers(mine, numbers, eps)
+    if isinstance(want, (set,frozenset)) and (_is_array(got) or isinstance(got, (list,tuple))):
+        items = got.tolist() if _is_array(got) else got
+        if len(items)==len(want): got = type(want)(items)
+    alike = (int,float,complex) if isinstance(want, int) else type(want)
+    return None if isinstance(got, alike) and got==want else f'got {_short(got)}, expected {_short(want)}'
+
+# %% ../nbs/00_core.ipynb #b6e13d58
+@dataclass
+class _Answer:
+    "What a function made of a case: a value and its gradients by the names of arguments, or an error"
+    value:object=None
+    grads:dict=field(default_factory=dict)
+    error:BaseException|None=None
+
+def _tracked(o, name, leaves):
+    "`o` with each tensor of floats in it ready for a gradient; `leaves` knows it by its name"
+    import torch
+    if isinstance(o, torch.Tensor) and o.is_floating_point():
+        leaves[name] = o.detach().requires_grad_()
+        return leaves[name].clone()          # no leaf itself, so that it may be changed in place
+    if type(o) is dict: return {k: _tracked(v, f'{name}[{k!r}]', leaves) for k,v in o.items()}
+    if type(o) not in (list,tuple): return o
+    return type(o)(_tracked(v, f'{name}[{i}]', leaves) for i,v in enumerate(o))
+
+def _floats(o):
+    "The tensors of floats in an answer, each in one dimension"
+    import torch
+    if isinstance(o, dict): o = list(o.values())
+    if isinstance(o, (list,tuple)): return [x for part in o for x in _floats(part)]
+    return [o.flatten()] if isinstance(o, torch.Tensor) and o.is_floating_point() else []
+
+def _gradients(value, leaves):
+    "The gradient of a weighted sum of all floats in `value`, for each of `leaves`"
+    import torch
+    flat = torch.cat(_floats(value) or [torch.zeros(0)])
+    if not flat.requires_grad: return {name: torch.zeros_like(o) for name,o in leaves.items()}
+    weights = torch.randn(len(flat), generator=torch.Generator().manual_seed(0))
+    grads = torch.autograd.grad(flat @ weights.to(flat), leaves.values(), materialize_grads=True)
+    return dict(zip(leaves, grads))
+
+def _run(f, args, grad):
+    "Call `f`, with gradients if `grad`"
+    import torch
+    if not grad: return _Answer(_unrolled(f(*args)))
+    leaves = {}
+    with torch.enable_grad():
+        value = _unrolled(f(*(_tracked(o, f'argument {i}', leaves) for i,o in enumerate(args))))
+        return _Answer(value, _gradients(value, leaves) if leaves else {})
+
+def _answer(f, case, grad):
+    "What `f` makes of a copy of a case"
+    args,error = _attempt(deepcopy, case)
+    if error is not None:
+        raise ValueError(f'case {_short(case)} cannot be copied: {_short(error, 200, str)}; '
+            'detach its tensors, or make what it holds inside the function')
+    answer,error = _attempt(_run, f, args, grad)
+    return _Answer(error=error) if answer is None else answer
+
+def _unlike(got, want, eps, types):
+    "Why an answer is not the one that is wanted, or None"
+    if (e := got.error) is not None:
+        return f'your code raised {type(e).__name__}: {_short(e, 200, str)}'
+    if got.value is None and want.value is not None:
+        return 'your function returned None; is a `return` missing?'
+    why,error = _attempt(differs, got.value, want.value, eps, types)
+    if error is not None:
+        return f'your answer, {_short(got.value)}, cannot be compared: {type(error).__name__}'
+    if why: return why
+    for name,g in got.grads.items():
+        if why := differs(g, want.grads[name], eps):
+            if not g.any(): why = 'there is none; is something detached?'
+            return f'the values are right, but not the gradient for {name}: {why}'
 
 # %% ../nbs/00_core.ipynb #e26ac114
 def check(
     f, # Your function
     ref, # Reference with the same signature
-    *args, # Inputs to compare on
+    *cases, # Tuples of arguments to compare on; none means one call without arguments
     eps:float=1e-5, # Largest absolute difference allowed
-    mistakes:dict|None=None, # Sentence -> a wrong function; names the mistake when your answer equals its answer
+    mistakes:dict|None=None, # Sentence -> a wrong function; said when your answers equal its answers
+    types:bool=False, # Must types and number formats agree as well?
+    grad:bool=False, # Must the gradients for all float tensors among the arguments agree as well?
 )->Verdict: # Truthy when right, says why when not
-    "Compare `f` with `ref`; an unattempted exercise is not an error"
-    try: got = f(*args)
-    except NotImplementedError: return Verdict(False, 'nothing written so far')
-    except Exception as e: return Verdict(False, f'your code raised {type(e).__name__}: {e}')
-    if got is None: return Verdict(False, 'your function returned None; is a `return` missing?')
-    why = differs(got, ref(*args), eps)
-    if why is None: return Verdict(True, 'same answer as the reference')
-    named = next((s for s,wrong in (mistakes or {}).items() if differs(got, wrong(*args), eps) is None), None)
-    return Verdict(False, f'{named} ({why})' if named else why)
+    "Compare `f` with `ref`, on copies; an unattempted exercise is not an error"
+    for o in cases:
+        if not isinstance(o, tuple):
+            raise ValueError(f"case {_short(o)} is no tuple of arguments; write check(f, ref, (x, y)), or (x,)")
+    cases = cases or ((),)
+    name = getattr(f, '__name__', 'f').replace('<lambda>', 'f')
+    got = [_answer(f, o, grad) for o in cases]
+    if isinstance(got[0].error, NotImplementedError): return Verdict(False, 'nothing written so far')
+    want = [_answer(ref, o, grad) for o in cases]
+    for o in want:
+        if o.error is not None: raise o.error
+    whys = [_unlike(g, w, eps, types) for g,w in zip(got, want)]
+    if not any(whys): return Verdict(True, 'same answer as the reference')
+    case,why = next((c, o) for c,o in zip(cases, whys) if o)
+    if case: why = f"{name}({', '.join(_short(o, 40) for o in case)}): {why}"
+    for sentence,wrong in (mistakes or {}).items():
+        theirs = [_answer(wrong, o, grad) for o in cases]
+        if all(t.error is None and not _unlike(g, t, eps, types) for g,t in zip(got, theirs)):
+            return Verdict(False, f'{sentence} ({why})')
+    return Verdict(False, why)
 
 # %% ../nbs/00_core.ipynb #54edbf3c
 def explore(
@@ -329,62 +479,49 @@ def beside(
     path = _real(path)
     return path/f'.lightbrain.{kind}' if _fixed(path) else path.with_name(f'.{_stem(path)}.{kind}')
 
-# %% ../nbs/00_core.ipynb #306241b0
-def _locked(fd):
-    "Lock an open file for this process; False if another one has it"
-    try:
-        if os.name=='nt':
-            import msvcrt
-            msvcrt.locking(fd, msvcrt.LK_NBLCK, 1)
-        else:
-            import fcntl
-            fcntl.flock(fd, fcntl.LOCK_EX|fcntl.LOCK_NB)
-    except (BlockingIOError, PermissionError): return False
-    except OSError: pass               # a file system without locks: better than no work at all
-    return True
-
-def _take(file):
-    "An open file that we have locked; None if another process has it"
+# %% ../nbs/00_core.ipynb #e8e4846d
+def _take(lock, path, doing):
+    "Acquire a lock; once more, if another process removes an empty folder around it just now"
+    file = Path(lock.lock_file)
     for _ in range(1000):
-        try:
-            file.parent.mkdir(parents=True, exist_ok=True)
-            fd = os.open(file, os.O_RDWR|os.O_CREAT, 0o666)
+        with suppress(OSError): doing = file.read_text() or doing      # what the holder is doing
+        try: return lock.acquire()
+        except Timeout: break
         except (FileNotFoundError, FileExistsError):
             if file.parent.is_file(): raise
-            continue                   # somebody removes an empty folder just now: once more
-        if not _locked(fd): return os.close(fd)
-        with suppress(FileNotFoundError):
-            if os.path.samestat(os.fstat(fd), os.stat(file)): return fd
-        os.close(fd)                   # its last holder has just removed it: once more
+        except OSError as e:
+            if e.errno not in (errno.ENOLCK, errno.EOPNOTSUPP): raise
+            file.unlink(missing_ok=True)
+            return warnings.warn(f"no locks where '{path}' lies; let one process at a time write there")
+    raise ValueError(f"another process is {doing} '{path}'; wait until it is done, or choose another folder")
 
-# %% ../nbs/00_core.ipynb #e8e4846d
 _held = set()      # (process, thread, folder): who holds a lock may ask for it again
 
 @contextmanager
 def lock_folder(
     path, # The folder of a run or of a set; it need not exist
-    doing:str='writing', # For the message: another process is `doing` this folder
+    doing:str='writing', # For the message that others get: this process is `doing` the folder
 ):
     "One process at a time writes to a folder; a second one gets a `ValueError` at once"
     path = _real(path)
-    me,file = (os.getpid(), get_ident(), path),beside(path, 'writer.lock')
+    file = beside(path, 'writer.lock')
+    me = os.getpid(),get_ident(),path
     if me in _held: yield; return
+    lock = FileLock(file, timeout=0.05, poll_interval=0.01)
     made = [o for o in file.parents if not o.exists()]
-    fd = _take(file)
     try:
-        if fd is None:
-            raise ValueError(f"another process is {doing} '{path}'; wait until it is done, or choose "
-                "another folder")
+        _take(lock, path, doing)
         _held.add(me)
+        if lock.is_locked:
+            with suppress(OSError): file.write_text(doing)
         yield
     finally:
         _held.discard(me)
-        if fd is not None:
-            if os.name=='nt': os.close(fd)          # Windows removes no open file
-            with suppress(OSError): file.unlink()   # elsewhere: while we hold it
-            if os.name!='nt': os.close(fd)
+        if lock.is_locked:
+            with suppress(OSError): file.unlink()      # while we hold it; Windows does so on release
+        lock.release()
         for o in made:
-            with suppress(OSError): o.rmdir()       # made for nothing; one that is used stays
+            with suppress(OSError): o.rmdir()          # made for nothing; one that is used stays
 
 # %% ../nbs/00_core.ipynb #c7ff40ed
 def _left(path):
