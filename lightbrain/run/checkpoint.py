@@ -237,7 +237,8 @@ def check_optimizer(
     here = describe_optimizer(optimizer)
     a,b = ([[shape for shape,_ in group] for group in o['params']] for o in (saved,here))
     m,n = ([len(group) for group in o] for o in (a,b))
-    if saved['kind']!=here['kind']: why = f"holds the state of {saved['kind']}, not of {here['kind']}"
+    kind = here['kind']
+    if saved['kind']!=kind: why = f"holds the state of {saved['kind']}, not of {kind}"
     elif m!=n: why = f'has groups of {m} tensors, the optimizer of {n}'
     elif a!=b: why = f'has parameters of shapes {a}, the optimizer {b}'
     else: return

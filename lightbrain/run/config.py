@@ -17,7 +17,7 @@ from typing import Annotated, get_args
 import yaml
 from fastcore.basics import patch
 from fastcore.docments import docments
-from ..config import GPTConfig, cast, check_schedule, preset
+from ..config import GPTConfig, cast_fields, check_schedule, preset
 
 # %% ../../nbs/run/01_config.ipynb #30cf7db4
 @dataclass(frozen=True)
@@ -57,8 +57,7 @@ class TrainConfig:
     device:str='auto' # auto, cpu, cuda or mps
     dtype:str='auto' # auto, float32, bfloat16 or float16
     def __post_init__(self):
-        for f in fields(self):                            # frozen: the one way in
-            object.__setattr__(self, f.name, cast(f.name, f.type, getattr(self, f.name)))
+        cast_fields(self)
         check_config(self)
 
 # %% ../../nbs/run/01_config.ipynb #17c05b15
@@ -96,7 +95,6 @@ def check_config(
     "Refuse settings that cannot train anything"
     for k,v in vars(cfg).items():
         least,choices = _LEAST.get(k),_CHOICES.get(k)
-        if v!=v: raise ValueError(f"{k}={v} is not a number; give one, or leave it out")
         if least is not None and not least<=v<2**63:
             raise ValueError(f"{k}={v} must be at least {least} and below 2**63; "
                 f"{getattr(TrainConfig, k)} is usual")
