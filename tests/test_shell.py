@@ -2,18 +2,43 @@
 import json, os, re, signal, subprocess, sys, time
 from configparser import ConfigParser
 import pytest
+import lightbrain
 from conftest import ROOT, SMALL
 
 ini = ConfigParser(delimiters='=')
 ini.read(ROOT/'settings.ini')
 COMMANDS = [o.split(' = ')[0].removeprefix('lightbrain-') for o in ini['DEFAULT']['console_scripts'].strip().splitlines()]
 
+def loaded(p):
+    "The modules that a process with `-X importtime` says it has imported"
+    return set(re.findall(r'^import time:.*\| *(\S+)$', p.stderr, re.M))
+
 @pytest.mark.parametrize('name', COMMANDS)
-def test_help_needs_no_torch(command, tmp_path, name):
-    p = command(name, '--help', cwd=tmp_path)
+def test_help_needs_no_torch(script, env, tmp_path, name):
+    words = [sys.executable, '-X', 'importtime', script(name)[1], '--help']
+    p = subprocess.run(words, cwd=tmp_path, env=env, capture_output=True, text=True)
     assert p.returncode==0 and p.stdout.startswith(f'usage: lightbrain-{name}')
-    code = f"import sys; from lightbrain.cli import {name}; assert 'torch' not in sys.modules"
-    subprocess.run([sys.executable, '-c', code], check=True)
+    assert 'lightbrain.cli' in loaded(p) and 'torch' not in loaded(p)
+
+@pytest.mark.parametrize('name', lightbrain.__all__)
+def test_the_top_level(site, env, tmp_path, name):
+    "`from lightbrain import GPT` works, and nothing is loaded before it is asked for"
+    words = [sys.executable, '-X', 'importtime', '-c', 'import lightbrain; print(dir(lightbrain))']
+    p = subprocess.run(words, cwd=tmp_path, env=env, capture_output=True, text=True)
+    assert name in p.stdout and 'lightbrain' in loaded(p) and not [o for o in loaded(p) if o.startswith(('lightbrain.','torch'))]
+    code = f"from lightbrain import {name} as o; print(callable(o), o.__module__)"
+    p = subprocess.run([sys.executable, '-c', code], cwd=tmp_path, env=env, capture_output=True, text=True)
+    assert p.stdout.split()==['True', f'lightbrain.{lightbrain._HOME[name]}'], p.stderr
+    with pytest.raises(AttributeError, match='it has GPT'): lightbrain.gtp
+
+def test_the_wheel(site):
+    "Every room is in it, and the mark that its types may be trusted; no page, no measurement, no test"
+    files = {o.relative_to(site).as_posix() for o in (site/'lightbrain').rglob('*') if o.suffix!='.pyc'}
+    code = {o.relative_to(ROOT).as_posix() for o in (ROOT/'lightbrain').rglob('*.py')}
+    assert code<=files and 'lightbrain/py.typed' in files
+    assert not [o for o in files if o.endswith('.ipynb') or 'races' in o]
+    tops = {o.name for o in site.iterdir()}-{'bin','sitecustomize.py','__pycache__','lightbrain'}
+    assert all(o.endswith('.dist-info') for o in tops), tops
 
 OLDER = """import sys
 import fastcore.script as s              # as of 2.2.12, Colab's: no CliError, and flags are spelled --max_steps only
