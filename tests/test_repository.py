@@ -2,6 +2,7 @@
 import inspect, json, re, shlex, subprocess, sys, tomllib
 from configparser import ConfigParser
 from importlib import import_module
+from operator import attrgetter
 import pytest, yaml
 from conftest import ROOT
 from lightbrain.core import DISCLAIMER
@@ -32,8 +33,8 @@ def test_outputs_are_clean(path):
 
 def test_scripts_exist():
     for line in ini['DEFAULT']['console_scripts'].strip().splitlines():
-        module,name = line.split(' = ')[1].split(':')
-        assert callable(getattr(import_module(module), name))
+        module,name = line.split(' = ')[1].split(':')                # such as prepare.shell
+        assert callable(attrgetter(name)(import_module(module)))
 
 @pytest.mark.parametrize('path', sorted((ROOT/'configs').glob('*.yaml')), ids=lambda p: p.stem)
 def test_configs(path):
