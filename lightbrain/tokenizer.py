@@ -410,10 +410,11 @@ def _read_tables(vocab_json, merges_txt):
     wrong = next((o for o in lines if o.count(' ')!=1), None)
     if wrong is not None: raise ValueError(f"merges.txt has the line {wrong!r}, not two tokens")
     byte = {c:b for b,c in gpt2_alphabet().items()}
+    merges = [tuple(_raw(t, byte) for t in o.split(' ')) for o in lines]
     made = {*byte, *(o.replace(' ', '') for o in lines)}
     if lost := made-ids.keys(): raise ValueError(f"{min(lost)!r} has no id in vocab.json")
     vocab = {i: _raw(t, byte) if t in made else t.encode() for t,i in ids.items()}
-    return vocab,[tuple(_raw(t, byte) for t in o.split(' ')) for o in lines]
+    return vocab,merges
 
 # %% ../nbs/01_tokenizer.ipynb #d0f4871a
 def gpt2_vocab()->tuple[dict[int,bytes],list[tuple[bytes,bytes]]]: # 50,257 tokens, 50,000 merges
