@@ -3,7 +3,7 @@
 The package is read as syntax trees. An import counts wherever it stands: one inside a function hides a circle from
 Python, not from a reader. A module named in a string, such as 'lightbrain.prep.shards:encode', is imported, too."""
 import ast, json, re
-import pytest
+import pytest, yaml
 from conftest import ROOT
 
 WORKSHOPS = 'prep','run','fast'
@@ -240,3 +240,18 @@ def test_links_between_lessons(path):
         to = (path.parent/link).resolve()
         assert to.exists(), link
         if m := re.match(LESSON, words): assert NUMBERS.get(m[0])==to.relative_to(ROOT/'nbs').as_posix(), f'[{words}]({link})'
+
+IN_ORDER = sorted(LESSONS, key=lambda o: (['',*WORKSHOPS].index(o.rpartition('/')[0]), o))
+
+def test_the_index_shows_every_lesson():
+    links = re.findall(rf'\| \[({LESSON}) [^\]]*\]\(([^)]+\.ipynb)\)', '\n'.join(cells(ROOT/'nbs'/'index.ipynb', 'markdown')))
+    assert [o for _,o in links]==IN_ORDER
+    assert all(NUMBERS[n]==o for n,o in links)
+
+def test_the_sidebar_shows_every_page():
+    "The road, the workshops, the results, each lesson with its number; `.ci/docs.py` writes it"
+    first,*sections = yaml.safe_load((ROOT/'nbs'/'sidebar.yml').read_text(encoding='utf-8'))['website']['sidebar']['contents']
+    entries = [e for s in sections for e in s['contents']]
+    results = [p.relative_to(ROOT/'nbs').as_posix() for p in PAGES if p.parent.name=='results']
+    assert first=='index.ipynb' and [e['href'] for e in entries]==[*IN_ORDER, *results]
+    assert all(e['text'].startswith(number(e['href'])+' ') for e in entries if e['href'] in LESSONS)
