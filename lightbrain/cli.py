@@ -66,7 +66,7 @@ def noted():
     with warnings.catch_warnings(record=True) as found:
         warnings.simplefilter('always')
         yield
-    for o in found: print(f'note: {one_line(o.message)}', file=sys.stderr)
+    for o in dict.fromkeys(one_line(o.message) for o in found): print(f'note: {o}', file=sys.stderr)
 
 # %% ../nbs/09_cli.ipynb #ba50e6eb
 def _slug(source):
@@ -320,6 +320,7 @@ def load_model(
 )->tuple: # (`GPT`, its tokenizer)
     "Open a saved model, and the tokenizer that lies beside it"
     from lightbrain.core import pick_device
+    from lightbrain.evaluate import check_tokenizer
     from lightbrain.model import GPT
     from lightbrain.tokenizer import load_tokenizer
     if not folder: raise ValueError("which model? Add --model DIR, such as --model runs/tiny/model")
@@ -327,10 +328,8 @@ def load_model(
     settle(folder/'model')
     if (folder/'model'/'config.json').exists(): folder = folder/'model'
     with noted(): model = GPT.from_pretrained(folder)
-    tokenizer,rows = load_tokenizer(folder),model.config.vocab_size
-    if tokenizer.n_vocab>rows:
-        raise ValueError(f"the tokenizer in '{folder}' has {tokenizer.n_vocab:,} tokens, the model "
-            f"only {rows:,} rows; they do not belong together, so copy the folder again")
+    tokenizer = load_tokenizer(folder)
+    check_tokenizer(model, tokenizer)
     return model.to(pick_device(device)),tokenizer
 
 # %% ../nbs/09_cli.ipynb #5b0c9d20
@@ -370,21 +369,17 @@ def generate(
     from lightbrain.sample import stream
     if samples<1: raise ValueError(f"samples={samples} must be at least 1")
     m,tokenizer = load_model(model, device)
-    tokens,rows = tokenizer.n_vocab,m.config.vocab_size
-    if tokens<rows:
-        print(f'note: the model has {rows:,} rows and its tokenizer {tokens:,} tokens; the other '
-            f'{rows-tokens:,} are never drawn', file=sys.stderr)
     if input.endswith(' '):
         print('note: --input ends in a blank, but a word carries its blank in front: without it '
             'the model need not begin in mid-word', file=sys.stderr)
     g = torch.Generator(m.lm_head.weight.device).manual_seed(seed)
+    with noted():
+        streams = [stream(m, tokenizer, input, max_new_tokens, temperature=temperature, top_k=top_k,
+            top_p=top_p, generator=g) for _ in range(samples)]
     texts = []
-    for _ in range(samples):
-        pieces = stream(m, tokenizer, input, max_new_tokens, temperature=temperature, top_k=top_k,
-            top_p=top_p, generator=g)
-        first = next(pieces, '')     # what is refused is refused before anything is written
-        print(input+first, end='', flush=True)
-        texts.append(input+first)
+    for pieces in streams:
+        texts.append(input)
+        print(input, end='', flush=True)
         for piece in pieces:
             print(piece, end='', flush=True)
             texts[-1] += piece
