@@ -257,10 +257,10 @@ def _on_text(model, train, held_out, max_tokens):
     return out | dict(ngram_tokens=min(_N_COUNT, len(train)))
 
 def evaluation(
-    model, # A `GPT`
+    model:'GPT', # The network
     data:str|Path, # A folder made by `prepare`, or a source with PubMedQA records
     max_tokens:int=100_000, # Validation tokens to score
-    tokenizer=None, # The model's; that of the set if not given
+    tokenizer:'Encoding|None'=None, # The model's; that of the set if not given
 )->dict: # Loss, perplexity, bits per byte, n-gram losses, question answering
     "Measure a model on held-out text and questions"
     from lightbrain.evaluate import pubmedqa
@@ -316,7 +316,7 @@ def report(
 # %% ../nbs/09_cli.ipynb #a9d55aee
 def load_model(
     folder:str|Path, # A model folder such as runs/tiny/model, or the folder of its run
-    device='auto', # Where to put it
+    device:str='auto', # Where to put it
 )->tuple: # (`GPT`, its tokenizer)
     "Open a saved model, and the tokenizer that lies beside it"
     from lightbrain.core import pick_device
@@ -432,7 +432,7 @@ def _cases(data, tokenizer, T, n):
     return [(w[:T//2], tokenizer.decode(w[T//2:])) for w in windows]
 
 def show_samples(
-    model, # A `GPT`
+    model:'GPT', # The network
     data:str|Path, # A folder made by `prepare`, with the model's tokenizer
     n:int=3, # How many
 )->list: # The continuations
