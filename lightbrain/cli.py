@@ -257,10 +257,9 @@ def _on_text(model, train, held_out, max_tokens):
     return out | dict(ngram_tokens=min(_N_COUNT, len(train)))
 
 def evaluation(
-    model:'GPT', # The network
+    model:'GPT', # Its `tokenizer` may be None; that of the set is taken then
     data:str|Path, # A folder made by `prepare`, or a source with PubMedQA records
     max_tokens:int=100_000, # Validation tokens to score
-    tokenizer:'Encoding|None'=None, # The model's; that of the set if not given
 )->dict: # Loss, perplexity, bits per byte, n-gram losses, question answering
     "Measure a model on held-out text and questions"
     from lightbrain.evaluate import pubmedqa
@@ -268,7 +267,7 @@ def evaluation(
     from lightbrain.tokenizer import same_tokenizer
     if max_tokens<1:
         raise ValueError(f"max_tokens={max_tokens} must be at least 1; 100000 is usual")
-    out,questions = {},data
+    out,questions,tokenizer = {},data,model.tokenizer
     settle(data)
     if Path(data).is_dir() and (Path(data)/'manifest.json').exists():
         sides = _both_sides(data)
@@ -278,7 +277,7 @@ def evaluation(
         questions = Path(data)/'questions.jsonl'
         if not questions.exists(): return out
     if tokenizer is None:
-        raise ValueError(f"which tokenizer reads '{data}'? Give tokenizer=, the model's")
+        raise ValueError(f"which tokenizer reads '{data}'? Set model.tokenizer")
     qa = pubmedqa(model, load_records(questions), tokenizer)
     return out | dict(questions=qa.n, accuracy=qa.accuracy, accuracy_95=list(qa.interval),
         macro_f1=qa.macro_f1, majority=qa.majority, majority_accuracy=qa.majority_accuracy,
@@ -317,10 +316,9 @@ def report(
 def load_model(
     folder:str|Path, # A model folder such as runs/tiny/model, or the folder of its run
     device:str='auto', # Where to put it
-)->tuple: # (`GPT`, its tokenizer)
+)->'GPT': # With its `tokenizer`
     "Open a saved model, and the tokenizer that lies beside it"
     from lightbrain.core import pick_device
-    from lightbrain.evaluate import check_tokenizer
     from lightbrain.model import GPT
     from lightbrain.tokenizer import load_tokenizer
     if not folder: raise ValueError("which model? Add --model DIR, such as --model runs/tiny/model")
@@ -328,9 +326,8 @@ def load_model(
     settle(folder/'model')
     if (folder/'model'/'config.json').exists(): folder = folder/'model'
     with noted(): model = GPT.from_pretrained(folder)
-    tokenizer = load_tokenizer(folder)
-    check_tokenizer(model, tokenizer)
-    return model.to(pick_device(device)),tokenizer
+    if model.tokenizer is None: load_tokenizer(folder)               # says what is missing
+    return model.to(pick_device(device))
 
 # %% ../nbs/09_cli.ipynb #5b0c9d20
 @command
@@ -345,8 +342,7 @@ def evaluate(
     if not data:
         raise ValueError("which data? Add --data DIR (made by lightbrain-prepare) or a PubMedQA "
             ".json or .jsonl file")
-    m,tokenizer = load_model(model, device)
-    r = evaluation(m, data, max_tokens, tokenizer)
+    r = evaluation(load_model(model, device), data, max_tokens)
     print(report(r))
     if out: atomic_write(out, json.dumps(r, indent=2)+'\n')
     return r
@@ -368,14 +364,14 @@ def generate(
     import torch
     from lightbrain.sample import stream
     if samples<1: raise ValueError(f"samples={samples} must be at least 1")
-    m,tokenizer = load_model(model, device)
+    m = load_model(model, device)
     if input.endswith(' '):
         print('note: --input ends in a blank, but a word carries its blank in front: without it '
             'the model need not begin in mid-word', file=sys.stderr)
     g = torch.Generator(m.lm_head.weight.device).manual_seed(seed)
     with noted():
-        streams = [stream(m, tokenizer, input, max_new_tokens, temperature=temperature, top_k=top_k,
-            top_p=top_p, generator=g) for _ in range(samples)]
+        streams = [stream(m, m.tokenizer, input, max_new_tokens, temperature=temperature,
+            top_k=top_k, top_p=top_p, generator=g) for _ in range(samples)]
     texts = []
     for pieces in streams:
         texts.append(input)
