@@ -19,8 +19,8 @@ from safetensors.torch import load_file, save_file
 from torch import nn, Tensor
 from .attention import CausalSelfAttention
 from .config import GPTConfig, PRESETS, preset
-from lightbrain.core import (DISCLAIMER, atomic_dir, check_folder, file_sha256, listed, lock_folder,
-    settle)
+from .core import (DISCLAIMER, atomic_dir, check_folder, file_sha256, listed, lock_folder,
+    read_sealed, seal, settle)
 from lightbrain.tokenizer import (END_OF_TEXT, gpt2_tokenizer, load_tokenizer, to_tiktoken,
     tokenizer_files)
 
@@ -297,8 +297,8 @@ def _edited_card(dir):
     "README.md as it stands, unless it is just what we wrote for the model there"
     card = Path(dir)/'README.md'
     if not card.is_file(): return None
-    with suppress(Exception):            # whatever may be wrong with the seals: then the card stays
-        seals = json.loads((Path(dir)/_SEALS).read_bytes())
+    with suppress(ValueError, KeyError):      # unsealed or damaged: then the card stays
+        seals = read_sealed(Path(dir)/_SEALS, _FORMAT)
         if seals['files'][card.name]==file_sha256(card): return None
     return card.read_bytes()
 
@@ -326,7 +326,7 @@ def save_pretrained(self:GPT,
         for name,data in files.items(): (d/name).write_bytes(data)
         seals = {o.name: file_sha256(o) for o in sorted(d.iterdir())}
         if files['README.md']!=ours: seals['README.md'] = None          # yours: it stays
-        (d/_SEALS).write_bytes(json.dumps(dict(format=_FORMAT, files=seals), indent=2).encode())
+        (d/_SEALS).write_bytes(seal(dict(format=_FORMAT, files=seals)).encode())
 
 # %% ../nbs/04_model.ipynb #5a07dbc6
 _FIXED = dict(model_type=['gpt2'], activation_function=['gelu_new','gelu_pytorch_tanh'],
@@ -381,24 +381,13 @@ def verify_model(
     dir, # Folder of a model
 )->bool: # False if there is nothing to compare with: a model from elsewhere
     "`ValueError` if a file is not as `save_pretrained` wrote it; README.md is yours to edit"
-    mark = Path(dir)/_SEALS
-    if not mark.exists(): return False
-    bad = _SEALS
-    with suppress(ValueError, KeyError, TypeError, AttributeError, RecursionError):
-        d = json.loads(mark.read_bytes())
-        names = d['files'].keys()
-        if d!=dict(format=_FORMAT, files=d['files']): names = ()
-        if names in (_WEIGHTS, _WEIGHTS|_TOKENIZER): bad = _changed(mark.parent, d['files'])
-    if bad:
-        raise ValueError(f"'{mark.with_name(bad)}' is not as it was written; save or copy the "
-                         f"model again, or, if you changed it yourself, delete {_SEALS}")
+    if not (Path(dir)/_SEALS).exists(): return False
+    way_out = f'save or copy the model again, or, if you changed it yourself, delete {_SEALS}'
+    for name,sha256 in read_sealed(Path(dir)/_SEALS, _FORMAT, way_out)['files'].items():
+        path = Path(dir)/name
+        if name=='README.md' or path.is_file() and file_sha256(path)==sha256: continue
+        raise ValueError(f"'{path}' is not as it was written; {way_out}")
     return True
-
-def _changed(folder, files):
-    "The first file that is gone or has another sha256; README.md does not count"
-    for name,sha256 in files.items():
-        path = folder/name
-        if name!='README.md' and not (path.is_file() and file_sha256(path)==sha256): return name
 
 # %% ../nbs/04_model.ipynb #e18429f5
 @patch(cls_method=True)
