@@ -21,8 +21,8 @@ from .attention import CausalSelfAttention
 from .config import GPTConfig, PRESETS, preset
 from .core import (DISCLAIMER, atomic_dir, check_folder, file_sha256, listed, lock_folder,
     read_sealed, seal, settle)
-from lightbrain.tokenizer import (END_OF_TEXT, gpt2_tokenizer, load_tokenizer, to_tiktoken,
-    tokenizer_files)
+from .tokenizer import (END_OF_TEXT, Tokenizer, gpt2_tokenizer, load_tokenizer,
+    to_tiktoken, tokenizer_files)
 
 # %% ../nbs/04_model.ipynb #8df4fe1f
 def check_range(
@@ -125,7 +125,7 @@ def check_ids(self:GPT,
                          "for one sequence use idx[None]")
     T,most = idx.shape[1],self.config.block_size
     if T==0:
-        raise ValueError("no tokens to read; start from one at least, such as the end-of-text token")
+        raise ValueError("no tokens to read; start from one at least, such as <|endoftext|>")
     if T>most:
         raise ValueError(f"{T} tokens do not fit the context of {most}; "
                          f"keep the last ones: idx[:, -{most}:]")
@@ -281,7 +281,7 @@ _WEIGHTS = {'README.md', 'config.json', 'model.safetensors'}
 _TOKENIZER = {'vocab.json', 'merges.txt', 'tokenizer_config.json', 'generation_config.json'}
 
 def our_files(
-    dir, # Folder of a model
+    dir:str|Path, # Folder of a model
 )->set: # Names of the files in it that `save_pretrained` may replace
     "`ValueError` unless a model may be saved to `dir`: absent, empty, or with our files only"
     settle(dir)
@@ -304,8 +304,8 @@ def _edited_card(dir):
 
 @patch
 def save_pretrained(self:GPT,
-    dir, # Folder to write; a model that we saved there is replaced as a whole
-    tokenizer=None, # Its tokenizer; `self.tokenizer`, else GPT-2's if V is 50257, when not given
+    dir:str|Path, # Folder to write; a model that we saved there is replaced as a whole
+    tokenizer:Tokenizer|None=None, # Its own; else `self.tokenizer`, else GPT-2's if V is 50257
     readme:str|None=None, # README.md; the one you edited, or a short, honest card, when not given
 )->None:
     "Write model and tokenizer in the layout of Hugging Face's GPT-2, all of it or nothing"
@@ -378,7 +378,7 @@ def _read_weights(path, shapes):
 
 # %% ../nbs/04_model.ipynb #3beaa9f9
 def verify_model(
-    dir, # Folder of a model
+    dir:str|Path, # Folder of a model
 )->bool: # False if there is nothing to compare with: a model from elsewhere
     "`ValueError` if a file is not as `save_pretrained` wrote it; README.md is yours to edit"
     if not (Path(dir)/_SEALS).exists(): return False
@@ -392,7 +392,7 @@ def verify_model(
 # %% ../nbs/04_model.ipynb #e18429f5
 @patch(cls_method=True)
 def from_pretrained(cls:GPT,
-    dir, # Folder with config.json and model.safetensors
+    dir:str|Path, # Folder with config.json and model.safetensors
 )->GPT: # On the CPU, in float32, in eval mode; `tokenizer` is the one that lies there, or None
     "Read a model that we or Hugging Face saved; `ValueError` if anything does not fit"
     settle(dir)
