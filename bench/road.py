@@ -1,7 +1,7 @@
 """The whole road and no workshop: python bench/road.py FOLDER RECORDS STEPS, such as: road.py runs/road 6000 400"""
 import sys
 from pathlib import Path
-from lightbrain.core import DISCLAIMER
+from lightbrain.core import DISCLAIMER, seed_all
 from lightbrain.corpus import synthetic_records
 from lightbrain.data import TokenDataset, record_document, split_documents, write_tapes
 from lightbrain.evaluate import ngram_losses, perplexity
@@ -15,6 +15,7 @@ docs = [record_document(o, 'synthetic') for o in synthetic_records(records)]
 learn,_ = split_documents(docs)
 tok = BPETokenizer(*train_bpe((d.text for d in learn), 4096), [END_OF_TEXT])
 write_tapes(docs, folder/'set', tok)
+seed_all(42)
 model = GPT(preset('nano', dropout=0.))
 train(model, folder/'set', steps, lr=3e-3, progress=False)
 model.save_pretrained(folder/'model', tok)              # what `transformers` loads
