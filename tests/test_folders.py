@@ -1,5 +1,6 @@
 "Folders under attack: other people's files, kills inside a swap, mount points, odd names, two writers, flipped bits"
 import builtins, errno, io, json, os, re, shutil, signal, subprocess, sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 import pytest
 import lightbrain.core as core
@@ -391,11 +392,11 @@ def test_a_lock_of_a_killed_process(env, tmp_path):
     code = """if True:
         import sys
         from lightbrain.core import lock_folder
-        with lock_folder(sys.argv[1]): print('mine', flush=True); input()"""
+        with lock_folder(sys.argv[1], 'training in'): print('mine', flush=True); input()"""
     for out in (tmp_path/'run', tmp_path/'a'/'b'/'run'):
         p = python(env, code, out)
         assert p.stdout.readline()=='mine\n'
-        with pytest.raises(ValueError, match='another process is training in'), lock_folder(out, 'training in'): pass
+        with pytest.raises(ValueError, match='another process is training in'), lock_folder(out): pass
         p.kill(); p.communicate()
         with lock_folder(out): pass
     assert not contents(tmp_path) and not (tmp_path/'run').exists()
@@ -424,6 +425,46 @@ def test_many_for_one_lock(env, tmp_path, locked):
     err = ''.join(o[1] for o in said)
     assert ('FileExistsError' in err)!=locked and (not locked or not err), err
     if locked: assert {o[0] for o in said}=={'20\n'} and not contents(tmp_path)      # and each had its turn
+
+@pytest.mark.skipif(os.name=='nt', reason='flock is not how it locks')
+@pytest.mark.parametrize('number', ['ENOLCK','ENOSYS','EOPNOTSUPP','EIO'])
+def test_a_disk_without_locks(tmp_path, monkeypatch, number):
+    "Said once, and the work goes on; another error is one"
+    import fcntl
+    def refuse(*args): raise OSError(getattr(errno, number), 'no')
+    monkeypatch.setattr(fcntl, 'flock', refuse)
+    if number=='EIO':
+        with pytest.raises(OSError), lock_folder(tmp_path/'run'): pass
+    else:
+        with pytest.warns(UserWarning, match='no locks|not supported'), lock_folder(tmp_path/'run'): pass
+        with pytest.warns(UserWarning), atomic_dir(tmp_path/'set') as d: (d/'a').write_text('x')
+        assert contents(tmp_path)=={'set/a': b'x'}
+    monkeypatch.undo()
+    with lock_folder(tmp_path/'run'): pass                            # negative control
+
+@pytest.mark.parametrize('who', ['thread','child'])
+@pytest.mark.filterwarnings('ignore:.*fork')
+def test_others_in_this_process(tmp_path, who):
+    "Who holds a lock may ask again; another thread, or a forked child, is somebody else"
+    def ask():
+        try:
+            with lock_folder(tmp_path/'run'): return 'mine'
+        except ValueError as e: return str(e).split("'")[0]
+    def other():
+        if who=='thread':
+            with ThreadPoolExecutor(1) as pool: return pool.submit(ask).result()
+        r,w = os.pipe()
+        pid = os.fork()
+        if not pid:
+            os.write(w, ask().encode())
+            os._exit(0)
+        os.waitpid(pid, 0)
+        return os.read(r, 100).decode()
+    if who=='child' and not hasattr(os, 'fork'): pytest.skip('no fork on Windows')
+    with lock_folder(tmp_path/'run', 'training into'):
+        assert ask()=='mine'
+        assert other()=='another process is training into '
+    assert other()==ask()=='mine' and not contents(tmp_path)
 
 # prepared again, prepared twice
 
