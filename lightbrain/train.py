@@ -17,7 +17,7 @@ from torch import nn, Tensor
 from .core import hash_int, pick_device, pick_dtype, progress_bar
 from .data import TokenDataset
 from .evaluate import mean_loss
-from .optim import lr_at, make_optimizer, set_lr
+from .optim import lr_at, make_adamw, set_lr
 
 # %% ../nbs/05_train.ipynb #acec2d3d
 DTYPES = dict(float32=torch.float32, bfloat16=torch.bfloat16, float16=torch.float16)
@@ -259,7 +259,7 @@ def train(
     held_out = TokenDataset(data.folder, 'validation')
     device = pick_device(device)
     model.to(device).train()
-    step = Step(model, optimizer or make_optimizer(model, lr=lr), dtype or pick_dtype(device))
+    step = Step(model, optimizer or make_adamw(model, lr=lr), dtype or pick_dtype(device))
     warmup = steps//10 if warmup is None else warmup
     def measure(): return mean_loss(model, held_out.tokens, max_tokens=eval_tokens, dtype=step.dtype)
     log = [dict(step=0, val_loss=measure())]

@@ -20,7 +20,7 @@ from ..core import DROPPINGS, atomic_write, free_memory, hash_int, lock_folder, 
 from ..data import TokenDataset
 from ..evaluate import mean_loss
 from ..model import GPT, our_files
-from ..optim import make_optimizer
+from ..fast.muon import make_optimizer
 from .archive import (checkpoint_dir, latest_checkpoint, list_checkpoints,
     lost_checkpoints, make_way, mirror_checkpoint, prune_checkpoints, set_aside)
 from .checkpoint import (OtherFormat, load_checkpoint, needs_room, read_manifest,
