@@ -16,16 +16,19 @@ import torch
 import yaml
 from fastcore.basics import patch
 from torch import Tensor
-from ..core import DROPPINGS, atomic_write, free_memory, hash_int, lock_folder, pick_dtype, progress_bar
+from ..core import (DROPPINGS, OtherFormat, atomic_write, free_memory, hash_int, lock_folder,
+    pick_dtype, progress_bar)
 from ..data import TokenDataset
 from ..evaluate import mean_loss
-from ..model import GPT, our_files
+from ..fast.faststep import FusedLoss, faster_dtype, pick_micro_batch
 from ..fast.muon import make_optimizer
-from .archive import (checkpoint_dir, latest_checkpoint, list_checkpoints,
-    lost_checkpoints, make_way, mirror_checkpoint, prune_checkpoints, set_aside)
-from .checkpoint import (OtherFormat, load_checkpoint, needs_room, read_manifest,
-    read_part, rng_state, save_checkpoint, set_rng_state, versions)
-from .config import MAY_CHANGE, TrainConfig, config_difference, config_hash
+from ..model import GPT, our_files
+from lightbrain.run.checkpoint import (checkpoint_dir, latest_checkpoint, list_checkpoints,
+    load_checkpoint, lost_checkpoints, make_way, mirror_checkpoint, needs_room, pack_checkpoint,
+    prune_checkpoints, read_manifest, read_part, rng_state, set_aside, set_rng_state, versions,
+    write_checkpoint)
+from lightbrain.run.config import (MAY_CHANGE, TrainConfig, config_difference, config_hash,
+    plan_change)
 from .log import LivePlot, RunLog, read_log
 from .parallel import join_team, wrap
 from ..train import DTYPES, PlainLoss, Step
@@ -136,7 +139,6 @@ def _pick_dtype(self:Trainer):
     if c.dtype!='auto': return DTYPES[c.dtype]
     best = pick_dtype(self.device)
     if c.step!='fast': return best
-    from lightbrain.fast.faststep import faster_dtype
     slow = faster_dtype(best, self.device)==torch.float32
     return torch.float32 if self.team.any(slow) else best
 
@@ -147,6 +149,7 @@ def reset(self:Trainer)->None: # Model, optimizer and counters are set
     with torch.random.fork_rng():
         torch.manual_seed(self.config.seed)
         self.model = GPT(self.config.model_config()).to(self.device)
+    self.model.tokenizer = self.train.tokenizer
     self.optimizer = build_optimizer(self.model, self.config)
     self._build_step(self.dtype)
     self.wall_s = 0.                   # seconds of training
@@ -155,7 +158,7 @@ def reset(self:Trainer)->None: # Model, optimizer and counters are set
     self.val_loss = None               # the last validation loss, and its step
     self.val_step = None
     self.best = None                   # [lowest validation loss, its step]
-    self.saved_at = None               # step of the last save
+    self.waiting = []                  # (step, packed checkpoint) of a best model, to be saved
 
 # %% ../../nbs/run/05_trainer.ipynb #7e0a1b04
 @patch
@@ -165,7 +168,6 @@ def _build_step(self:Trainer, dtype):
     rows = c.batch_size//self.team.world
     loss = PlainLoss(self.model, dtype)
     if c.step=='fast':
-        from lightbrain.fast.faststep import FusedLoss, pick_micro_batch
         loss = FusedLoss(self.model, dtype, compile=c.compile)
         loss.notes.insert(0, f"fast step: products in {str(dtype).removeprefix('torch.')}")
         rows = pick_micro_batch(self.model.config, rows, dtype, free_memory(self.device))
@@ -262,30 +264,37 @@ def data_hashes(self:Trainer)->dict: # Split -> sha256
 def save(self:Trainer)->Path: # The checkpoint's folder
     "Write a checkpoint of the current step, clean up, copy to the second home"
     home,*mirrors = self.homes()
-    path = checkpoint_dir(home, self.step)
-    make_way(path)
-    save_checkpoint(path, model=self.model, optimizer=self.optimizer, step=self.step,
-        tokens=self.tokens, wall_s=self.wall_s, window=self.window, best=self.best,
-        val_loss=self.val_loss if self.val_step==self.step else None,
-        stepper=self.stepper.state_dict(), rng=rng_state(), arithmetic=self.arithmetic(),
-        config=asdict(self.config), config_sha256=config_hash(self.config), seed=self.config.seed,
-        data=self.data_hashes(), tokenizer=self.train.manifest['tokenizer'])
-    self.saved_at = self.step
+    for step,packed in [*self.waiting, (self.step, self._pack())]:
+        path = checkpoint_dir(home, step)
+        make_way(path)
+        write_checkpoint(path, packed)
+        for o in mirrors: self._copy_to(o, path, step)
+    self.waiting = []
     try: prune_checkpoints(home, keep=self.config.keep)
     except OSError as e: self.note(f"old checkpoints could not be removed ({e}); the run goes on")
-    for o in mirrors: self._copy_to(o, path)
     return path
 
 # %% ../../nbs/run/05_trainer.ipynb #7e0a1b11
 @patch
-def _copy_to(self:Trainer, home, path):
+def _pack(self:Trainer):
+    "The run as it stands, as a checkpoint in memory"
+    val_loss = self.val_loss if self.val_step==self.step else None
+    return pack_checkpoint(model=self.model, optimizer=self.optimizer, step=self.step,
+        about=dict(val_loss=val_loss), stepper=self.stepper.state_dict(), rng=rng_state(),
+        tokens=self.tokens, wall_s=self.wall_s, window=self.window, best=self.best,
+        arithmetic=self.arithmetic(), seed=self.config.seed, config=asdict(self.config),
+        config_sha256=config_hash(self.config), data=self.data_hashes(),
+        tokenizer=self.train.manifest['tokenizer'])
+
+@patch
+def _copy_to(self:Trainer, home, path, step):
     "A copy of checkpoint and log in the second home; what goes wrong there is only noted"
     log = self.out/'metrics.jsonl'
     try:
         mirror_checkpoint(path, home, keep=self.config.keep)
         if log.exists(): atomic_write(home.parent/'metrics.jsonl', log.read_bytes())
     except (OSError,ValueError) as e:
-        self.note(f"the second home did not get step {self.step:,} ({e}); the run goes on")
+        self.note(f"the second home did not get step {step:,} ({e}); the run goes on")
 
 # %% ../../nbs/run/05_trainer.ipynb #7e0a1b12
 @patch
@@ -316,6 +325,8 @@ def resume(self:Trainer)->bool: # Was there something to continue?
     self.messages += [f'forced: {o}' for o in diff]
     self.messages += [f'{now} here, {before[k]} before: the numbers may round otherwise'
         for k,now in self.arithmetic().items() if before.get(k, now)!=now]
+    plan = plan_change(state['config'], self.config, self.step, self.skipped)
+    if plan: self.messages.append(plan)
     self.messages.append(f'continuing {self.out.name} from step {self.step:,}')
     return True
 
@@ -353,7 +364,7 @@ def _restore(self:Trainer, state):
     self.stepper.load_state_dict(state['stepper'])
     set_rng_state(state['rng'])
     for k in ('wall_s','window','best'): setattr(self, k, state[k])
-    self.saved_at = self.step
+    self.waiting = []
 
 # %% ../../nbs/run/05_trainer.ipynb #77d40db6
 @patch
@@ -504,7 +515,7 @@ def _fit(self:Trainer):
     self.model.eval()
     if self.team.first:
         with needs_room(self.out, sum(p.nbytes for p in self.model.parameters())):
-            self.model.save_pretrained(self.out/'model')
+            self.model.save_pretrained(self.out/'model', self.train.tokenizer)
     return self
 
 # %% ../../nbs/run/05_trainer.ipynb #2a0b7a57
@@ -543,7 +554,7 @@ def _loop(self:Trainer):
         stop = self.team.any(bool(self.signals))
         self._log_step(loss.item(), norm)
         if self._due('eval_every'): self._validate()
-        if self._save_due() or stop: self._save()
+        self._save_when_due(stop)
     return stop and self.step<self.config.max_steps
 
 # %% ../../nbs/run/05_trainer.ipynb #7e0a1b18
@@ -594,23 +605,20 @@ def _write(self:Trainer, **row):
 def _validate(self:Trainer):
     "Measure and log the validation loss; number 0 does, the others wait"
     if not self.team.first: return
-    c = self.config
-    self.val_loss = mean_loss(self.model, self.val.tokens, max_tokens=c.eval_tokens, dtype=self.stepper.dtype)
+    how = dict(max_tokens=self.config.eval_tokens, dtype=self.stepper.dtype)
+    self.val_loss = mean_loss(self.model, self.val.tokens, **how)
     self.val_step = self.step
     self._write(val_loss=self.val_loss)
     lowest = math.inf if self.best is None else self.best[0]
     if self.step and self.val_loss<lowest: self.best = [self.val_loss, self.step]
 
 @patch
-def _save_due(self:Trainer):
-    "By steps, by the clock, or because the model is the best so far"
-    c = self.config
-    clock = 0<60*c.save_minutes<=time.perf_counter()-self.saved_time
-    is_best = self.best is not None and self.best[1]==self.step
-    return self._due('save_every') or clock or is_best
-
-@patch
-def _save(self:Trainer):
-    "A checkpoint, by number 0"
-    if self.team.first and self.saved_at!=self.step: self.save()
-    self.saved_time = time.perf_counter()
+def _save_when_due(self:Trainer, stop):
+    "By steps, by the clock, at the end; a best model between two saves waits in memory for the next"
+    if not self.team.first: return
+    every_s = 60*self.config.save_minutes
+    clock = 0<every_s<=time.perf_counter()-self.saved_time
+    if stop or clock or self._due('save_every'):
+        self.save()
+        self.saved_time = time.perf_counter()
+    elif self.best is not None and self.best[1]==self.step: self.waiting = [(self.step, self._pack())]
