@@ -9,7 +9,8 @@ from lightbrain.fast.budget import probe
 from lightbrain.run.checkpoint import rng_state
 from lightbrain.run.config import TrainConfig
 from lightbrain.corpus import render_record, synthetic_records
-from lightbrain.data import TokenDataset, prepare
+from lightbrain.data import TokenDataset
+from lightbrain.prep.prepare import prepare
 from lightbrain.model import GPT, GPTConfig
 from lightbrain.tokenizer import gpt2_tokenizer
 from lightbrain.run.log import validation_loss

@@ -5,7 +5,7 @@ import pytest, torch
 from lightbrain.run.archive import latest_checkpoint, list_checkpoints
 from lightbrain.run.checkpoint import FILES, manifest_text, read_manifest, verify_checkpoint, why_broken
 from lightbrain.core import file_sha256
-from lightbrain.data import prepare
+from lightbrain.prep.prepare import prepare
 import lightbrain.run.trainer as train
 from lightbrain.run.trainer import TrainConfig, Trainer, read_metrics
 
