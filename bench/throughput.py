@@ -137,7 +137,7 @@ def main():
     args = p.parse_args()
     names = args.only.split(',')
     if bad := set(names)-set(NAMES): sys.exit(f"unknown contestants {', '.join(bad)}; choose from {', '.join(NAMES)}")
-    from lightbrain.data import prepare
+    from lightbrain.prep.prepare import prepare
     from lightbrain.model import preset
     import tempfile
     with tempfile.TemporaryDirectory() as tmp:

@@ -50,7 +50,7 @@ def command(env, script):
     def run(name, *args, cwd): return subprocess.run([*script(name), *map(str, args)], cwd=cwd, env=env, capture_output=True, text=True, encoding='utf-8')
     return run
 
-SMALL = '--preset nano --n-layer 2 --n-head 2 --n-embd 64 --batch-size 4 --lr 3e-3 --warmup-steps 5 --head-samples 256 --eval-tokens 1024 --device cpu --dtype float32'.split()
+SMALL = '--preset nano --n-layer 2 --n-head 2 --n-embd 64 --batch-size 4 --lr 3e-3 --warmup-steps 5 --eval-tokens 1024 --device cpu --dtype float32'.split()
 
 @pytest.fixture(scope='session')
 def run(command, tmp_path_factory):

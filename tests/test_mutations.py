@@ -9,13 +9,14 @@ from lightbrain.fast.budget import probe
 from lightbrain.run.checkpoint import rng_state
 from lightbrain.run.config import TrainConfig
 from lightbrain.corpus import render_record, synthetic_records
-from lightbrain.data import TokenDataset, prepare
+from lightbrain.data import TokenDataset
+from lightbrain.prep.prepare import prepare
 from lightbrain.model import GPT, GPTConfig
 from lightbrain.tokenizer import gpt2_tokenizer
 from lightbrain.run.log import validation_loss
 
 SIZE = dict(n_layer=1, n_head=2, n_embd=16, block_size=16, dropout=0.5)
-CONFIG = TrainConfig.from_dict(SIZE | dict(preset='nano', batch_size=2, max_steps=2, warmup_steps=1, eval_tokens=64, head_samples=64,
+CONFIG = TrainConfig.from_dict(SIZE | dict(preset='nano', batch_size=2, max_steps=2, warmup_steps=1, eval_tokens=64,
     device='cpu', dtype='float32'))
 PROMPT = 'Fever fell'
 

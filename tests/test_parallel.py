@@ -4,7 +4,7 @@ from pathlib import Path
 import pytest, torch
 from safetensors.torch import load_file
 from lightbrain.run.archive import list_checkpoints
-from lightbrain.data import prepare
+from lightbrain.prep.prepare import prepare
 from lightbrain.run.trainer import TrainConfig, Trainer
 
 pytestmark = pytest.mark.skipif(not torch.distributed.is_available() or not torch.distributed.is_gloo_available(),

@@ -4,7 +4,7 @@ from pathlib import Path
 import pytest, torch
 from torch import nn
 from lightbrain.run.archive import list_checkpoints, prune_checkpoints
-from lightbrain.data import prepare
+from lightbrain.prep.prepare import prepare
 from lightbrain.run.config import TrainConfig
 from lightbrain.run.trainer import Trainer, main, read_metrics
 from test_unbreakable import TINY, PowerCut, data, make, stop_at, weights

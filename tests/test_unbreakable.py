@@ -5,14 +5,14 @@ import pytest, torch
 from lightbrain.run.archive import latest_checkpoint, list_checkpoints
 from lightbrain.run.checkpoint import FILES, manifest_text, read_manifest, verify_checkpoint, why_broken
 from lightbrain.core import file_sha256
-from lightbrain.data import prepare
+from lightbrain.prep.prepare import prepare
 import lightbrain.run.trainer as train
 from lightbrain.run.trainer import TrainConfig, Trainer, read_metrics
 
 torch.set_num_threads(1)
 KILLS = int(os.environ.get('LIGHTBRAIN_KILLS', 6))          # 50 for the whole experiment
 TINY = dict(preset='nano', n_layer=1, n_head=2, n_embd=32, block_size=32, dropout=0.1, batch_size=4, lr=3e-3,
-    warmup_steps=5, head_samples=64,
+    warmup_steps=5,
             eval_tokens=64, max_steps=30, eval_every=10, save_every=5, log_every=2, device='cpu', dtype='float32')
 
 class PowerCut(Exception): pass
@@ -118,7 +118,7 @@ def test_resume_in_half_precision(data, tmp_path, dtype):
 
 @pytest.mark.parametrize('dtype', ['float32','bfloat16'])
 def test_resume_of_the_fast_step(data, tmp_path, dtype):
-    kw = dict(step='fast', optimizer='muon', head_samples=0, dtype=dtype, max_steps=12)
+    kw = dict(step='fast', optimizer='muon', dtype=dtype, max_steps=12)
     alone = make(data, tmp_path/'a', **kw).fit()
     t,_ = interrupted(data, tmp_path/'b', 7, 11, **kw)
     assert weights(t)==weights(alone)!=weights(make(data, tmp_path/'c', **kw | dict(seed=1)).fit())
