@@ -922,6 +922,7 @@ d = { 'settings': { 'branch': 'main',
                                   'lightbrain.train.Step.state_dict': ('train.html#step.state_dict', 'lightbrain/train.py'),
                                   'lightbrain.train.Step.update': ('train.html#step.update', 'lightbrain/train.py'),
                                   'lightbrain.train.autocast': ('train.html#autocast', 'lightbrain/train.py'),
+                                  'lightbrain.train.give_tokenizer': ('train.html#give_tokenizer', 'lightbrain/train.py'),
                                   'lightbrain.train.is_out_of_memory': ('train.html#is_out_of_memory', 'lightbrain/train.py'),
                                   'lightbrain.train.train': ('train.html#train', 'lightbrain/train.py'),
                                   'lightbrain.train.train_step': ('train.html#train_step', 'lightbrain/train.py')}}}
