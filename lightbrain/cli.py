@@ -193,7 +193,8 @@ def prepare(
     if not chosen or beside(out, 'source').exists() or Path(out).resolve().parent==home.resolve():
         remember(out, source)
     print(summary(m, evaluation))
-    model = '' if tok.n_vocab==50_257 else f' --preset nano --vocab-size {tok.n_vocab}'
+    sizes = {50_257: '', 4096: ' --preset nano'}
+    model = sizes.get(tok.n_vocab, f' --preset nano --vocab-size {tok.n_vocab}')
     print(f"-> {out} (see datasheet.md)   next: lightbrain-train --data {quote(str(out))} "
           f"--out runs/{name}{model}")
     return m
@@ -485,7 +486,8 @@ def quickstart(
         per_step = QUICKSTART['batch_size']*128
         passes = m['splits']['train']['tokens']//per_step
         max_steps = min(QUICKSTART['max_steps'], max(100, 4*passes))
-    cfg = TrainConfig.from_dict(QUICKSTART | dict(max_steps=max_steps, seed=seed, device=device))
+    cfg = TrainConfig.from_dict(QUICKSTART | dict(max_steps=max_steps, seed=seed, device=device,
+        vocab_size=m['tokenizer']['n_vocab']))
     print(f'2/5 train nano for {max_steps:,} steps -> {run}')
     with kept_heap() if quickstart.in_shell else nullcontext(): t = Trainer(cfg, data, run).fit()
     print('3/5 evaluate on held-out text')
