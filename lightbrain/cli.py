@@ -11,7 +11,7 @@ __all__ = ['QUICKSTART', 'one_line', 'shell_args', 'command', 'noted', 'free_pla
 
 # %% ../nbs/09_cli.ipynb #2c235749
 import hashlib, json, math, os, re, sys, time, warnings
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from functools import wraps
 from pathlib import Path
 from shlex import quote
@@ -193,18 +193,13 @@ def prepare(
     if not chosen or beside(out, 'source').exists() or Path(out).resolve().parent==home.resolve():
         remember(out, source)
     print(summary(m, evaluation))
-    model = '' if tok.n_vocab==50_257 else f' --preset nano --vocab-size {tok.n_vocab}'
+    sizes = {50_257: '', 4096: ' --preset nano'}
+    model = sizes.get(tok.n_vocab, f' --preset nano --vocab-size {tok.n_vocab}')
     print(f"-> {out} (see datasheet.md)   next: lightbrain-train --data {quote(str(out))} "
           f"--out runs/{name}{model}")
     return m
 
 # %% ../nbs/09_cli.ipynb #9e6d2583
-def _keep_memory(cfg):
-    "Let a process that is ours alone keep freed memory for the fast step (lesson fast/02)"
-    from lightbrain.core import pick_device
-    from lightbrain.fast.kernels import keep_heap
-    if cfg.step=='fast' and pick_device(cfg.device).type=='cpu': keep_heap()
-
 @command
 @train_flags
 def train(
@@ -217,15 +212,16 @@ def train(
     "Train a GPT on a prepared set; the same command continues an interrupted run"
     if not data: raise ValueError("which data? Add --data DIR, a folder made by lightbrain-prepare")
     if not out: raise ValueError("where to? Add --out DIR for the run, such as --out runs/tiny")
+    from lightbrain.fast.kernels import kept_heap
     from lightbrain.run.parallel import leave_team
     from lightbrain.run.trainer import Trainer
     given = {k:v for k,v in settings.items() if v is not None}
     cfg = TrainConfig.from_yaml(config, **given) if config else TrainConfig.from_dict(given)
-    if train.in_shell: _keep_memory(cfg)
-    t = Trainer(cfg, data, out, force=force).fit()
+    with kept_heap() if train.in_shell and cfg.step=='fast' else nullcontext():
+        t = Trainer(cfg, data, out, force=force).fit()
     if t.team.first:
         done = 'this run was already complete'
-        if t.last_val is not None: done = f'validation loss {t.last_val:.3f}'
+        if t.val_loss is not None: done = f'validation loss {t.val_loss:.3f}'
         best = f'; best {t.best[0]:.3f} at step {t.best[1]:,}' if t.best else ''
         print(f'step {t.step:,}: {done}{best}')
         print(f'-> {out}/model   next: lightbrain-evaluate '
@@ -276,8 +272,6 @@ def evaluation(
         out = _on_text(model, *sides, max_tokens)
         questions = Path(data)/'questions.jsonl'
         if not questions.exists(): return out
-    if tokenizer is None:
-        raise ValueError(f"which tokenizer reads '{data}'? Set model.tokenizer")
     qa = pubmedqa(model, load_records(questions), tokenizer)
     return out | dict(questions=qa.n, accuracy=qa.accuracy, accuracy_95=list(qa.interval),
         macro_f1=qa.macro_f1, majority=qa.majority, majority_accuracy=qa.majority_accuracy,
@@ -370,8 +364,8 @@ def generate(
             'the model need not begin in mid-word', file=sys.stderr)
     g = torch.Generator(m.lm_head.weight.device).manual_seed(seed)
     with noted():
-        streams = [stream(m, m.tokenizer, input, max_new_tokens, temperature=temperature,
-            top_k=top_k, top_p=top_p, generator=g) for _ in range(samples)]
+        streams = [stream(m, None, input, max_new_tokens, temperature=temperature, top_k=top_k,
+            top_p=top_p, generator=g) for _ in range(samples)]
     texts = []
     for pieces in streams:
         texts.append(input)
@@ -481,6 +475,7 @@ def quickstart(
     device:str='auto', # auto, cpu, cuda or mps
 )->dict: # From `evaluation`
     "From text to a trained, evaluated, sampling model with plots, in one go"
+    from lightbrain.fast.kernels import kept_heap
     from lightbrain.run.log import plot_run
     from lightbrain.run.trainer import Trainer
     start = time.perf_counter()
@@ -491,9 +486,10 @@ def quickstart(
         per_step = QUICKSTART['batch_size']*128
         passes = m['splits']['train']['tokens']//per_step
         max_steps = min(QUICKSTART['max_steps'], max(100, 4*passes))
-    cfg = TrainConfig.from_dict(QUICKSTART | dict(max_steps=max_steps, seed=seed, device=device))
+    cfg = TrainConfig.from_dict(QUICKSTART | dict(max_steps=max_steps, seed=seed, device=device,
+        vocab_size=m['tokenizer']['n_vocab']))
     print(f'2/5 train nano for {max_steps:,} steps -> {run}')
-    t = Trainer(cfg, data, run).fit()
+    with kept_heap() if quickstart.in_shell else nullcontext(): t = Trainer(cfg, data, run).fit()
     print('3/5 evaluate on held-out text')
     r = evaluation(t.model, data)
     atomic_write(run/'evaluation.json', json.dumps(r, indent=2)+'\n')
