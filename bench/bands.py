@@ -8,7 +8,7 @@ import json, sys
 from dataclasses import asdict
 from pathlib import Path
 from lightbrain.core import atomic_write
-from lightbrain.data import prepare
+from lightbrain.prep.prepare import prepare
 from lightbrain.run.config import MAY_CHANGE
 from lightbrain.run.trainer import TrainConfig, Trainer, read_metrics
 from lightbrain.run.log import make_band

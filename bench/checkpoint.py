@@ -3,7 +3,7 @@ import statistics, sys, tempfile, time
 from pathlib import Path
 from lightbrain.run.checkpoint import checkpoint_dir, latest_checkpoint
 from lightbrain.run.checkpoint import verify_checkpoint
-from lightbrain.data import prepare
+from lightbrain.prep.prepare import prepare
 from lightbrain.run.trainer import TrainConfig, Trainer
 
 def clock(f): t = time.perf_counter(); f(); return time.perf_counter()-t

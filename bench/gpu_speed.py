@@ -16,7 +16,7 @@ import torch
 from peers import PlainGPT, plain_groups
 from lightbrain.fast.faststep import FastStep
 from lightbrain.model import GPT, preset
-from lightbrain.optim import make_optimizer
+from lightbrain.optim import make_adamw
 from throughput import flop_per_token
 
 FORMATS = dict(fp32=torch.float32, bf16=torch.bfloat16, fp16=torch.float16)
@@ -43,7 +43,7 @@ def contestant(name, size, device, batch):
     cast = lambda: nullcontext() if dtype==torch.float32 else torch.autocast(device, dtype=dtype)
     if who=='ours':
         model = GPT(size).to(device)
-        opt = make_optimizer(model, 'adamw', lr=1e-3)
+        opt = make_adamw(model, lr=1e-3)
         fast = FastStep(model, dtype, micro_batch=batch, compile=bool(compiled))
         grads = lambda x, y: fast.backward(x, y, scaler)
     else:

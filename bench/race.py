@@ -20,7 +20,7 @@ def build(r, args, seed):
     from lightbrain.fast.faststep import FastStep
     from lightbrain.fast.kernels import keep_heap
     from lightbrain.model import GPT, preset
-    from lightbrain.optim import make_optimizer
+    from lightbrain.fast.muon import make_optimizer
     size,dtype = replace(preset(args.preset), dropout=r['dropout']),number_format(r, args)
     torch.manual_seed(seed)
     betas = 0.9,r['beta2']

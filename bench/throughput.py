@@ -36,9 +36,9 @@ def fast_step(name, size, args):
     import torch
     from lightbrain.fast.faststep import FastStep
     from lightbrain.model import GPT
-    from lightbrain.optim import make_optimizer
+    from lightbrain.optim import make_adamw
     model = GPT(size)
-    opt = make_optimizer(model, optimizer='adamw', lr=1e-3, weight_decay=0.1, betas=(0.9,0.95))
+    opt = make_adamw(model, lr=1e-3, weight_decay=0.1, betas=(0.9,0.95))
     fast = FastStep(model, micro_batch=args.batch, use_kernels='torch' not in name)
     def step(x, y):
         loss = fast.backward(x, y)
@@ -137,7 +137,7 @@ def main():
     args = p.parse_args()
     names = args.only.split(',')
     if bad := set(names)-set(NAMES): sys.exit(f"unknown contestants {', '.join(bad)}; choose from {', '.join(NAMES)}")
-    from lightbrain.data import prepare
+    from lightbrain.prep.prepare import prepare
     from lightbrain.model import preset
     import tempfile
     with tempfile.TemporaryDirectory() as tmp:

@@ -72,9 +72,9 @@ def whereabouts(
     out, # Where the set goes
 )->list: # As seen from the folder above `out`, and from the root: either may stay when things move
     "Which source it is: two files of one name in two folders are two sources"
-    from lightbrain.prep.sources import _exists
+    from lightbrain.prep.sources import path_exists
     def seen(o, far):
-        if not _exists(Path(o)): return str(o)
+        if not path_exists(o): return str(o)
         path,above = (os.path.realpath(p) for p in (o, Path(os.path.realpath(out)).parent))
         try: return path if far else os.path.relpath(path, above)
         except ValueError: return path                       # another drive
@@ -124,7 +124,7 @@ def prepare(
     evaluation:str=None, # A PubMedQA file whose records must not be in the training text
 ):
     "Turn text into checked files of tokens, ready for lightbrain-train. Interrupted? The same command continues"
-    from lightbrain.data import prepare
+    from lightbrain.prep.prepare import prepare
     if not isinstance(source, str): source = source[0] if len(source)==1 else list(source)
     name = slug(source if isinstance(source, str) else source[0])
     home,chosen = Path('data/processed'),out
@@ -396,7 +396,7 @@ def quickstart(
     device:str='auto', # auto, cpu, cuda or mps
 ):
     "From text to a trained, evaluated, sampling model with plots: prepare, train, evaluate, plot, sample"
-    from lightbrain.data import prepare as prepare_data
+    from lightbrain.prep.prepare import prepare as prepare_data
     from lightbrain.run.trainer import TrainConfig, Trainer, plot_run
     start,name = time.perf_counter(),'quickstart' + ('' if source=='synthetic' else f'-{slug(source)}')
     data = Path('data/processed')/name

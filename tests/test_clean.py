@@ -7,7 +7,7 @@ from lightbrain.prep import clean
 from lightbrain.prep.clean import (NgramIndex, find_duplicates, ngram_hashes, normalize, pubmedqa_test_pmids, signatures,
     similarity, text_hashes, word_hashes)
 from lightbrain.corpus import render_record, synthetic_records
-from lightbrain.data import prepare
+from lightbrain.prep.prepare import prepare
 from lightbrain.prep.sources import Document, json_line_document, load_documents
 
 surrogates_too = st.text(alphabet=st.characters(exclude_categories=()))

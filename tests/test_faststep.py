@@ -16,7 +16,7 @@ from lightbrain.model import GPT, GPTConfig, count_params, cross_entropy
 from lightbrain.optim import make_optimizer
 from lightbrain.run import trainer as train_module
 from lightbrain.run.config import TrainConfig
-from lightbrain.data import prepare
+from lightbrain.prep.prepare import prepare
 from lightbrain.sample import KVCache, read_on
 from lightbrain.run.trainer import Trainer
 

@@ -5,7 +5,8 @@ from pathlib import Path
 import pytest
 import lightbrain.core as core
 from lightbrain.core import atomic_dir, check_folder, lock_folder, settle
-from lightbrain.data import TokenDataset, load_manifest, prepare, set_files
+from lightbrain.data import TokenDataset, load_manifest, set_files
+from lightbrain.prep.prepare import prepare
 from lightbrain.model import GPT, GPTConfig, verify_model
 
 MANIFEST = json.dumps(dict(format='lightbrain-test', files=['a','b']))
@@ -282,7 +283,7 @@ def test_kill_before_every_rename(env, tmp_path, monkeypatch, how):
 
 RENAME = """if True:
     import os, pathlib, signal, sys
-    from lightbrain.data import prepare
+    from lightbrain.prep.prepare import prepare
     rename,out = pathlib.Path.rename,pathlib.Path(sys.argv[1])
     def deadly(self, target):
         r = rename(self, target)
@@ -370,7 +371,7 @@ def test_two_prepares(env, command, tmp_path):
     "The second one says so in a line; the first is not disturbed"
     code = """if True:
         import sys
-        from lightbrain.data import prepare
+        from lightbrain.prep.prepare import prepare
         from lightbrain.prep.sources import load_documents
         def docs():
             yield from load_documents('synthetic:50')
@@ -568,7 +569,7 @@ def test_evaluate_while_a_set_is_made_anew(tmp_path, monkeypatch, swaps):
 
 def test_a_look_into_the_middle_of_a_swap(tmp_path, monkeypatch):
     "The first look meets another process's half; the second, under the lock, does not"
-    import lightbrain.data as data
+    import lightbrain.prep.prepare as data
     prepare('synthetic:50', tmp_path/'set', progress=False)
     looks,real = [],data.set_files
     def first_fails(folder):

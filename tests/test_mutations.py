@@ -2,14 +2,15 @@
 import contextlib, inspect, io, json, math
 import pytest, torch
 from torch import nn
-from lightbrain import cli, evaluate, optim, sample
-from lightbrain.fast import kernels
+from lightbrain import cli, evaluate, sample
+from lightbrain.fast import kernels, muon
 from lightbrain.run import trainer as train
 from lightbrain.fast.budget import probe
 from lightbrain.run.checkpoint import rng_state
 from lightbrain.run.config import TrainConfig
 from lightbrain.corpus import render_record, synthetic_records
-from lightbrain.data import TokenDataset, prepare
+from lightbrain.data import TokenDataset
+from lightbrain.prep.prepare import prepare
 from lightbrain.model import GPT, GPTConfig
 from lightbrain.tokenizer import gpt2_tokenizer
 from lightbrain.run.log import validation_loss
@@ -68,7 +69,7 @@ def muon_steps_fit_the_shape(place):
     def step(g):
         p = nn.Parameter(torch.zeros_like(g))
         p.grad = g.clone()
-        optim.Muon([dict(params=[p], muon=True)], lr=1., weight_decay=0., dtype=torch.float32).step()
+        muon.Muon([dict(params=[p], muon=True)], lr=1., weight_decay=0., dtype=torch.float32).step()
         return p.detach()
     for m,n in ((64, 16), (48, 3), (16, 16)):
         g = torch.randn(m, n, generator=torch.Generator().manual_seed(m))
@@ -219,8 +220,8 @@ NOISE = {'Trainer':no_fork, 'fit':nothing_put_back, 'probe':no_fork, 'from_pretr
 
 FAULTS = {
     'pubmedqa keeps the start': (a_long_prompt_keeps_its_end, rewrite(evaluate, 'pubmedqa', 'o[-size:]', 'o[:size]')),
-    "Muon's shape factor is missing": (muon_steps_fit_the_shape, rewrite(optim, 'muon_update', 'alpha=-lr*longer', 'alpha=-lr')),
-    "Muon's shape factor upside down": (muon_steps_fit_the_shape, rewrite(optim, 'muon_update', 'p.shape[0]/p.shape[1]', 'p.shape[1]/p.shape[0]')),
+    "Muon's shape factor is missing": (muon_steps_fit_the_shape, rewrite(muon, 'muon_update', 'alpha=-lr*longer', 'alpha=-lr')),
+    "Muon's shape factor upside down": (muon_steps_fit_the_shape, rewrite(muon, 'muon_update', 'p.shape[0]/p.shape[1]', 'p.shape[1]/p.shape[0]')),
     'n_ctx is missing': (config_json_names_the_context_twice, without_n_ctx),
     '--top-p is ignored': (narrow(top_p=1e-9), deaf_to('top_p', None)),
     '--top-k is ignored': (narrow(top_k=1), deaf_to('top_k', None)),

@@ -149,7 +149,7 @@ def test_full_disk(driver, tmp_path):
     "The same on a disk that is really full"
     disk = tmp_path/'disk'
     disk.mkdir()
-    if subprocess.run(['mount', '-t', 'tmpfs', '-o', 'size=400k', 'tmpfs', disk], capture_output=True).returncode: pytest.skip('mounting is not allowed here')
+    if subprocess.run(['mount', '-t', 'tmpfs', '-o', 'size=2100k', 'tmpfs', disk], capture_output=True).returncode: pytest.skip('mounting is not allowed here')
     try:
         write_jsonl(tmp_path/'old.jsonl', notes(100, 50_000)); write_jsonl(tmp_path/'new.jsonl', notes(3000))
         assert driver(tmp_path/'old.jsonl', disk/'set').wait()==0

@@ -6,7 +6,7 @@ from hypothesis import HealthCheck, given, settings, strategies as st
 from conftest import SHARED
 from lightbrain.core import file_sha256
 from lightbrain.corpus import synthetic_record, render_record
-from lightbrain.data import prepare
+from lightbrain.prep.prepare import prepare
 from lightbrain.prep.cluster import Job, cost, deal, finish, parts, run_rank, unfinished
 
 SIZES = 420,260,160,100,60

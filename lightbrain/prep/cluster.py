@@ -17,7 +17,8 @@ import numpy as np
 from .. import __version__
 from .clean import NgramIndex
 from ..core import atomic_dir, atomic_write
-from ..data import _check_options, assemble, set_files
+from ..data import set_files
+from .prepare import Rules, assemble
 from .markup import DELETED, NO_ABSTRACT, REPLACED, newest_first, pubmed_file
 from .shards import BLOCK_CHARS, SHARD_FORMAT, Encoded, _pack, _unpack, read_shard, tokenize, tokenizer_info, write_shard
 from .sources import READERS, Documents, load_documents, load_records
@@ -129,7 +130,7 @@ def run_rank(
     world_size:int=1, # Number of shares
 )->list: # The reports of its files
     "Do one rank's share of the files; run it again and only what is missing is done"
-    _check_options(job.near_duplicates, 'refuse', 0.5)
+    Rules(near_duplicates=job.near_duplicates)
     if not 0<=rank<world_size: raise ValueError(f"rank={rank} must be from 0 to world_size-1={world_size-1}")
     _,found = parts(job)
     common = _common(job)
@@ -197,7 +198,7 @@ def finish(
     test_records:str='refuse', # As for `prepare`
 )->dict: # The manifest
     "Put the shards of all ranks together; `ValueError` if a file is not finished. `work` stays as it is"
-    _check_options(job.near_duplicates, test_records, validation)
+    rules = Rules(validation, job.near_duplicates, test_records)
     whole,found = parts(job)
     common = _common(job)
     places = [_place(job, o, common) for o in found]
@@ -210,8 +211,7 @@ def finish(
     docs = Documents(whole.name, None, whole.notices)
     docs.dropped = dropped
     with atomic_dir(out_dir, 'manifest.json', set_files(out_dir)) as folder:
-        return assemble(docs, shards, Path(job.work), folder, common[0], validation, test_records, job.near_duplicates,
-                        common[1])
+        return assemble(docs, shards, folder, rules, *common[:2])
 
 # %% ../../nbs/prep/07_cluster.ipynb #e01ea2eb
 ENGINES = dict(local='LocalPipelineExecutor', slurm='SlurmPipelineExecutor', ray='RayPipelineExecutor')
@@ -259,7 +259,7 @@ def pipeline(
     except ImportError:
         raise ValueError('this needs datatrove; install it with: pip install "lightbrain[scale]"') from None
     if engine not in ENGINES: raise ValueError(f"engine='{engine}' does not exist; use one of {', '.join(ENGINES)}")
-    _check_options(job.near_duplicates, test_records, validation)
+    Rules(validation, job.near_duplicates, test_records)
     make,log = getattr(executor, ENGINES[engine]),Path(job.work)/f'log-{tasks}'
     for r in unfinished(job, tasks): (log/'completions'/f'{r:05d}').unlink(missing_ok=True)
     if engine=='local' and os.name=='nt': options = dict(start_method='spawn') | options    # it has no forkserver

@@ -13,7 +13,8 @@ import torch.nn.functional as F
 from safetensors.torch import load_file
 from lightbrain.run.checkpoint import list_checkpoints
 from lightbrain.run.config import TrainConfig
-from lightbrain.data import TokenDataset, prepare
+from lightbrain.data import TokenDataset
+from lightbrain.prep.prepare import prepare
 from lightbrain.fast.faststep import FastStep
 from lightbrain.model import GPT, preset
 from lightbrain.sample import generate
