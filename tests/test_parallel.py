@@ -4,7 +4,8 @@ from pathlib import Path
 import pytest, torch
 from safetensors.torch import load_file
 from lightbrain.run.checkpoint import list_checkpoints
-from lightbrain.run.trainer import TrainConfig, Trainer
+from lightbrain.run.config import TrainConfig
+from lightbrain.run.trainer import Trainer
 from test_unbreakable import write_set
 
 pytestmark = pytest.mark.skipif(not torch.distributed.is_available() or not torch.distributed.is_gloo_available(),
@@ -13,7 +14,7 @@ SETTINGS = dict(preset='nano', vocab_size=512, n_layer=1, n_head=2, n_embd=32, b
     lr=0.1, warmup_steps=1, schedule='constant',
                 max_steps=20, eval_every=20, eval_tokens=64, save_every=5, log_every=1, device='cpu', dtype='float32')
 
-# Runs `lightbrain.run.trainer` with SGD; notes its pid, its first gradient, and can be told to go wrong
+# Runs `lightbrain-train` with SGD; notes its pid, its first gradient, and can be told to go wrong
 SCRIPT = '''
 import os, sys, time, torch
 from pathlib import Path
@@ -35,7 +36,8 @@ def step(self):
     if fault=='slow': time.sleep(0.15)
     return real(self)
 train.Trainer.train_step = step
-train.main()
+from lightbrain.cli import train
+train.shell()
 '''
 
 @pytest.fixture(scope='module')

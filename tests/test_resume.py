@@ -3,10 +3,12 @@ import builtins, errno, io, os, shutil, subprocess, sys, time
 from pathlib import Path
 import pytest, torch
 from torch import nn
+from lightbrain.cli import shell_args, train
 from lightbrain.core import seal
 from lightbrain.run.checkpoint import list_checkpoints, prune_checkpoints, read_manifest
 from lightbrain.run.config import TrainConfig
-from lightbrain.run.trainer import Trainer, main, read_metrics
+from lightbrain.run.log import read_metrics
+from lightbrain.run.trainer import Trainer
 from test_unbreakable import TINY, PowerCut, data, make, stop_at, weights, write_set
 
 @pytest.fixture(scope='module')
@@ -102,6 +104,8 @@ def test_no_clipping_resumes(data, tmp_path):
     with pytest.raises(ValueError, match='grad_clip was inf, now 1.0'): make(data, tmp_path/'run').fit()
 
 # ---------------------------------------------------------------- a second home
+
+def main(argv): return train(**shell_args(train, argv))
 
 def flags(**kw): return [p for k,v in (TINY | kw).items() for p in (f"--{k.replace('_','-')}", str(v))]
 
@@ -460,7 +464,8 @@ def slow(self):
     while waits and not Path('go on').exists() and time.monotonic()<end: time.sleep(0.02)
     return real(self)
 train.Trainer.train_step = slow
-train.main(sys.argv[1:])
+from lightbrain.cli import train
+train.shell()
 '''
 def test_two_trains_into_one_folder(data, tmp_path):
     "The second is refused in one sentence and touches nothing; the first never notices"
@@ -505,7 +510,7 @@ def test_a_damaged_log_does_not_stop_a_run(data, half_way, run):
 def test_a_blank_line_is_no_damage(data, run):
     log = run/'metrics.jsonl'
     log.write_bytes(log.read_bytes().replace(b'\n', b'\n\n', 1)+b'\r\n')
-    assert make(data, run, max_steps=12).fit().messages==['continuing run from step 10']
+    assert make(data, run).fit().messages==['continuing run from step 10']
 
 def test_no_place_for_tensorboard(data, tmp_path):
     pytest.importorskip('tensorboard')

@@ -9,7 +9,9 @@ from lightbrain.corpus import synthetic_records
 from lightbrain.data import record_document, write_tapes
 from lightbrain.tokenizer import BPETokenizer, train_bpe
 import lightbrain.run.trainer as train
-from lightbrain.run.trainer import TrainConfig, Trainer, read_metrics
+from lightbrain.run.config import TrainConfig
+from lightbrain.run.log import read_metrics
+from lightbrain.run.trainer import Trainer
 
 torch.set_num_threads(1)
 KILLS = int(os.environ.get('LIGHTBRAIN_KILLS', 6))          # 50 for the whole experiment
@@ -158,11 +160,11 @@ def test_state_that_a_checkpoint_keeps(data, tmp_path):
     t = make(data, tmp_path/'a', max_steps=5).fit()
     path,_ = latest_checkpoint(tmp_path/'a'/'checkpoints')
     state,manifest = read_part(path, 'state'),verify_checkpoint(path)
-    about = manifest['about']
     assert (state['step'], manifest['step'], state['tokens'])==(5, 5, 5*4*32)
     assert {'python','numpy','torch'} <= state['rng'].keys()
-    assert about['config']['seed']==42 and len(about['config_sha256'])==64 and about['val_loss']==t.best[0]
-    assert about['data']['train']==t.train.info['sha256']
+    assert state['config']['seed']==42 and len(state['config_sha256'])==64
+    assert manifest['about']['val_loss']==t.best[0]
+    assert state['data']['train']==t.train.info['sha256']
     assert {'python','torch','numpy','lightbrain'} <= manifest['versions'].keys()
     assert {p.name for p in path.iterdir()}=={*FILES}
 
@@ -349,7 +351,8 @@ def test_a_save_hashes_its_bytes_once(data, tmp_path, monkeypatch):
 def test_the_best_is_kept_without_a_save_of_its_own(data, tmp_path):
     "Looks at every step, saves at every fifth: the best look is on the disk, and no save was added for it"
     def run(out, cut=None):
-        t = make(data, out, eval_every=1, save_every=5, max_steps=20, keep=1)
+        fast = dict(lr=0.03, schedule='constant', warmup_steps=1)      # too fast: it gets worse again
+        t = make(data, out, eval_every=1, save_every=5, max_steps=20, keep=1, **fast)
         t.saves = []
         real = t.save
         t.save = lambda: t.saves.append(t.step) or real()
@@ -358,11 +361,12 @@ def test_the_best_is_kept_without_a_save_of_its_own(data, tmp_path):
     alone = run(tmp_path/'a').fit()
     looks = {o['step']:o['val_loss'] for o in read_metrics(alone.out) if o['val_loss'] and o['step']}
     best = min(looks, key=looks.get)
-    assert alone.saves==[5, 10, 15, 20] and best%5, 'choose another seed: the best is at a save anyway'
+    assert best%5, 'the best is at a save anyway: choose another rate'
+    assert alone.saves==[5, 10, 15, 20]
     path = best_checkpoint(alone.out/'checkpoints')
     assert path.name==f'step-{best:08d}' and read_manifest(path)['about']['val_loss']==looks[best]==alone.best[0]
     # a kill takes the best that waited, and the run that continues meets it again
-    with pytest.raises(PowerCut): run(tmp_path/'b', cut=best+1).fit()
+    with pytest.raises(PowerCut): run(tmp_path/'b', cut=best).fit()
     assert not (tmp_path/'b'/'checkpoints'/path.name).exists()
     again = run(tmp_path/'b').fit()
     assert weights(again)==weights(alone) and again.best==alone.best
@@ -410,7 +414,7 @@ def test_no_room_at_each_write_of_a_save(data, half_way, tmp_path, monkeypatch):
         if n%7==0: assert weights(make(data, out).fit())==weights(alone)
         shutil.rmtree(out)
         n += 1
-    assert n>=20, n
+    assert n>=14, n
     print(f'\n{n} operations of a save, each refused once')
 
 @pytest.mark.skipif(not os.environ.get('LIGHTBRAIN_TMPFS'),
@@ -530,7 +534,8 @@ def test_nan_in_float32_stops_before_the_update(data, tmp_path):
 # ---------------------------------------------------------------- a notebook
 
 CELL = '''
-from lightbrain.run.trainer import TrainConfig, Trainer
+from lightbrain.run.config import TrainConfig
+from lightbrain.run.trainer import Trainer
 import time, torch
 torch.set_num_threads(1)
 class Slow(Trainer):
