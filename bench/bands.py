@@ -1,4 +1,4 @@
-"""Train the reference runs of lesson 05 with several seeds and write lightbrain/assets/bands.json
+"""Train the reference runs of lesson run/05 with several seeds and write lightbrain/assets/bands.json
 
     python bench/bands.py WORK [nano-ci] [nano]
 
@@ -8,16 +8,17 @@ import json, sys
 from dataclasses import asdict
 from pathlib import Path
 from lightbrain.core import atomic_write
-from lightbrain.prep.prepare import prepare
-from lightbrain.run.config import MAY_CHANGE
-from lightbrain.run.trainer import TrainConfig, Trainer, read_metrics
-from lightbrain.run.log import make_band
+from lightbrain.corpus import synthetic_records
+from lightbrain.data import record_document, write_tapes
+from lightbrain.run.config import MAY_CHANGE, TrainConfig
+from lightbrain.run.log import make_band, read_metrics
+from lightbrain.run.trainer import Trainer
+from lightbrain.tokenizer import BPETokenizer, train_bpe
 
-# as in lesson 05, "Use it": number of documents, settings
-COMMON = dict(preset='nano', dropout=0., lr=3e-3, warmup_steps=40, head_samples=1024, eval_tokens=8192, device='cpu',
-    dtype='float32')
-RUNS = {'nano-ci':(1500, dict(n_layer=2, n_head=2, n_embd=64, max_steps=100, eval_every=50)),
-    'nano':(20_000, dict(max_steps=800, eval_every=200))}
+# as in lesson run/05, "Use it": number of documents, tokens in the vocabulary, settings
+COMMON = dict(preset='nano', dropout=0., lr=3e-3, warmup_steps=40, eval_tokens=8192, device='cpu', dtype='float32')
+RUNS = {'nano-ci': (1500, 512, dict(vocab_size=512, n_layer=2, n_head=2, n_embd=64, max_steps=100, eval_every=50)),
+    'nano': (20_000, 4096, dict(max_steps=800, eval_every=200))}
 SEEDS = 1,2,3,4                                                         # the lesson itself uses 42
 FREE = (MAY_CHANGE | {'seed'}) - {'max_steps'}                          # these do not make a curve another curve
 
@@ -25,8 +26,11 @@ path = Path(__file__).parents[1]/'lightbrain'/'assets'/'bands.json'
 bands = json.loads(path.read_text()) if path.exists() else {}
 work = Path(sys.argv[1])
 for name in sys.argv[2:] or RUNS:
-    n,sizes = RUNS[name]
-    if not (work/name/'data').exists(): prepare(f'synthetic:{n}', work/name/'data', progress=False)
+    n,n_vocab,sizes = RUNS[name]
+    if not (work/name/'data').exists():
+        docs = [record_document(o, 'synthetic') for o in synthetic_records(n)]
+        tok = BPETokenizer(*train_bpe([d.text for d in docs[:2000]], n_vocab))
+        write_tapes(docs, work/name/'data', tok)
     rows = []
     for seed in SEEDS:
         cfg = TrainConfig(**COMMON, **sizes, seed=seed, save_every=200)
