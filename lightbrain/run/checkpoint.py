@@ -6,13 +6,13 @@ Docs: https://lightbrain-dev.github.io/lightbrain/run/checkpoint.html.md"""
 
 # %% auto #0
 __all__ = ['FORMAT', 'FILES', 'HOW', 'read_part', 'describe_optimizer', 'versions', 'pack_checkpoint', 'needs_room',
-           'write_checkpoint', 'save_checkpoint', 'OtherFormat', 'read_manifest', 'verify_checkpoint', 'why_broken',
-           'check_model', 'check_optimizer', 'restore_optimizer', 'load_checkpoint', 'rng_state', 'set_rng_state',
-           'checkpoint_dir', 'list_checkpoints', 'lost_checkpoints', 'latest_checkpoint', 'best_checkpoint',
-           'prune_checkpoints', 'set_aside', 'make_way', 'mirror_checkpoint']
+           'write_checkpoint', 'save_checkpoint', 'read_manifest', 'verify_checkpoint', 'why_broken', 'check_model',
+           'check_optimizer', 'restore_optimizer', 'load_checkpoint', 'rng_state', 'set_rng_state', 'checkpoint_dir',
+           'list_checkpoints', 'lost_checkpoints', 'latest_checkpoint', 'best_checkpoint', 'prune_checkpoints',
+           'set_aside', 'make_way', 'mirror_checkpoint']
 
 # %% ../../nbs/run/02_checkpoint.ipynb #f5309e03
-import errno, hashlib, io, json, math, os, pickle, platform, random, re, shutil
+import errno, hashlib, io, math, os, pickle, platform, random, re, shutil
 from contextlib import contextmanager, suppress
 from itertools import count, islice
 from pathlib import Path
@@ -22,8 +22,8 @@ from torch import nn, Tensor
 from torch.optim import Optimizer
 from torch.serialization import get_unsafe_globals_in_checkpoint
 from .. import __version__
-from lightbrain.core import (atomic_dir, check_folder, file_sha256, fsync, lock_folder, read_sealed,
-    seal)
+from ..core import (OtherFormat, atomic_dir, check_folder, file_sha256, fsync, lock_folder,
+    read_sealed, seal)
 
 # %% ../../nbs/run/02_checkpoint.ipynb #c2f00003
 def _pack(name, o):
@@ -138,30 +138,12 @@ def save_checkpoint(
     "Pack a checkpoint and write it"
     return write_checkpoint(path, pack_checkpoint(**parts))
 
-# %% ../../nbs/run/02_checkpoint.ipynb #95cd751f
-class OtherFormat(ValueError):
-    "A checkpoint that another version of LightBrain wrote: no damage"
-
-def _format(file):
-    "What a manifest says that it is"
-    try: return str(json.loads(file.read_bytes())['format'])
-    except (ValueError,KeyError,TypeError,RecursionError): return 'unknown'
-
 # %% ../../nbs/run/02_checkpoint.ipynb #c2f00009
 def read_manifest(
     folder:str|Path, # A checkpoint
-)->dict: # format, step, about, versions, files
+)->dict: # format, step, about, versions, files, seal
     "Read `MANIFEST.json`; `ValueError` unless it is as written, `OtherFormat` of another version"
-    file = Path(folder)/FILES[0]
-    try: return read_sealed(file, FORMAT)
-    except (FileNotFoundError,NotADirectoryError): why = 'is missing'
-    except ValueError:
-        n = _format(file)
-        if n!=FORMAT and n.startswith('lightbrain-checkpoint-'):
-            raise OtherFormat(f"{file} has format {n}, this version reads {FORMAT}; "
-                "use the version that wrote it") from None
-        why = 'is not as it was written'
-    raise ValueError(f"{file} {why}; use another checkpoint")
+    return read_sealed(Path(folder)/FILES[0], FORMAT, 'use another checkpoint')
 
 # %% ../../nbs/run/02_checkpoint.ipynb #07428306
 def verify_checkpoint(

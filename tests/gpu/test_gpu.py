@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest, torch
 import torch.nn.functional as F
 from safetensors.torch import load_file
-from lightbrain.run.archive import list_checkpoints
+from lightbrain.run.checkpoint import list_checkpoints
 from lightbrain.run.config import TrainConfig
 from lightbrain.data import TokenDataset
 from lightbrain.prep.prepare import prepare
