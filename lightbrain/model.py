@@ -19,10 +19,10 @@ from safetensors.torch import load_file, save_file
 from torch import nn, Tensor
 from .attention import CausalSelfAttention
 from .config import GPTConfig, PRESETS, preset
-from lightbrain.core import (DISCLAIMER, atomic_dir, check_folder, file_sha256, listed, lock_folder,
-    settle)
-from lightbrain.tokenizer import (END_OF_TEXT, gpt2_tokenizer, load_tokenizer, to_tiktoken,
-    tokenizer_files)
+from .core import (DISCLAIMER, atomic_dir, check_folder, file_sha256, listed, lock_folder,
+    read_sealed, seal, settle)
+from .tokenizer import (END_OF_TEXT, Tokenizer, gpt2_tokenizer, load_tokenizer,
+    to_tiktoken, tokenizer_files)
 
 # %% ../nbs/04_model.ipynb #8df4fe1f
 def check_range(
@@ -125,7 +125,7 @@ def check_ids(self:GPT,
                          "for one sequence use idx[None]")
     T,most = idx.shape[1],self.config.block_size
     if T==0:
-        raise ValueError("no tokens to read; start from one at least, such as the end-of-text token")
+        raise ValueError("no tokens to read; start from one at least, such as <|endoftext|>")
     if T>most:
         raise ValueError(f"{T} tokens do not fit the context of {most}; "
                          f"keep the last ones: idx[:, -{most}:]")
@@ -281,7 +281,7 @@ _WEIGHTS = {'README.md', 'config.json', 'model.safetensors'}
 _TOKENIZER = {'vocab.json', 'merges.txt', 'tokenizer_config.json', 'generation_config.json'}
 
 def our_files(
-    dir, # Folder of a model
+    dir:str|Path, # Folder of a model
 )->set: # Names of the files in it that `save_pretrained` may replace
     "`ValueError` unless a model may be saved to `dir`: absent, empty, or with our files only"
     settle(dir)
@@ -297,15 +297,15 @@ def _edited_card(dir):
     "README.md as it stands, unless it is just what we wrote for the model there"
     card = Path(dir)/'README.md'
     if not card.is_file(): return None
-    with suppress(Exception):            # whatever may be wrong with the seals: then the card stays
-        seals = json.loads((Path(dir)/_SEALS).read_bytes())
+    with suppress(ValueError, KeyError):      # unsealed or damaged: then the card stays
+        seals = read_sealed(Path(dir)/_SEALS, _FORMAT)
         if seals['files'][card.name]==file_sha256(card): return None
     return card.read_bytes()
 
 @patch
 def save_pretrained(self:GPT,
-    dir, # Folder to write; a model that we saved there is replaced as a whole
-    tokenizer=None, # Its tokenizer; `self.tokenizer`, else GPT-2's if V is 50257, when not given
+    dir:str|Path, # Folder to write; a model that we saved there is replaced as a whole
+    tokenizer:Tokenizer|None=None, # Its own; else `self.tokenizer`, else GPT-2's if V is 50257
     readme:str|None=None, # README.md; the one you edited, or a short, honest card, when not given
 )->None:
     "Write model and tokenizer in the layout of Hugging Face's GPT-2, all of it or nothing"
@@ -326,7 +326,7 @@ def save_pretrained(self:GPT,
         for name,data in files.items(): (d/name).write_bytes(data)
         seals = {o.name: file_sha256(o) for o in sorted(d.iterdir())}
         if files['README.md']!=ours: seals['README.md'] = None          # yours: it stays
-        (d/_SEALS).write_bytes(json.dumps(dict(format=_FORMAT, files=seals), indent=2).encode())
+        (d/_SEALS).write_bytes(seal(dict(format=_FORMAT, files=seals)).encode())
 
 # %% ../nbs/04_model.ipynb #5a07dbc6
 _FIXED = dict(model_type=['gpt2'], activation_function=['gelu_new','gelu_pytorch_tanh'],
@@ -378,32 +378,21 @@ def _read_weights(path, shapes):
 
 # %% ../nbs/04_model.ipynb #3beaa9f9
 def verify_model(
-    dir, # Folder of a model
+    dir:str|Path, # Folder of a model
 )->bool: # False if there is nothing to compare with: a model from elsewhere
     "`ValueError` if a file is not as `save_pretrained` wrote it; README.md is yours to edit"
-    mark = Path(dir)/_SEALS
-    if not mark.exists(): return False
-    bad = _SEALS
-    with suppress(ValueError, KeyError, TypeError, AttributeError, RecursionError):
-        d = json.loads(mark.read_bytes())
-        names = d['files'].keys()
-        if d!=dict(format=_FORMAT, files=d['files']): names = ()
-        if names in (_WEIGHTS, _WEIGHTS|_TOKENIZER): bad = _changed(mark.parent, d['files'])
-    if bad:
-        raise ValueError(f"'{mark.with_name(bad)}' is not as it was written; save or copy the "
-                         f"model again, or, if you changed it yourself, delete {_SEALS}")
+    if not (Path(dir)/_SEALS).exists(): return False
+    way_out = f'save or copy the model again, or, if you changed it yourself, delete {_SEALS}'
+    for name,sha256 in read_sealed(Path(dir)/_SEALS, _FORMAT, way_out)['files'].items():
+        path = Path(dir)/name
+        if name=='README.md' or path.is_file() and file_sha256(path)==sha256: continue
+        raise ValueError(f"'{path}' is not as it was written; {way_out}")
     return True
-
-def _changed(folder, files):
-    "The first file that is gone or has another sha256; README.md does not count"
-    for name,sha256 in files.items():
-        path = folder/name
-        if name!='README.md' and not (path.is_file() and file_sha256(path)==sha256): return name
 
 # %% ../nbs/04_model.ipynb #e18429f5
 @patch(cls_method=True)
 def from_pretrained(cls:GPT,
-    dir, # Folder with config.json and model.safetensors
+    dir:str|Path, # Folder with config.json and model.safetensors
 )->GPT: # On the CPU, in float32, in eval mode; `tokenizer` is the one that lies there, or None
     "Read a model that we or Hugging Face saved; `ValueError` if anything does not fit"
     settle(dir)
