@@ -31,6 +31,12 @@ def busy_s():
     t = [int(o) for o in stat.read_text().split('\n')[0].split()[1:9]]
     return (sum(t)-t[3]-t[4])/os.sysconf('SC_CLK_TCK')               # all but idle and waiting for disks
 
+def size_of(args):
+    "The preset, with as many rows as the set's tokenizer has tokens"
+    from lightbrain.data import TokenDataset
+    from lightbrain.model import preset
+    return preset(args.preset, vocab_size=TokenDataset(args.data).manifest['tokenizer']['n_vocab'])
+
 def fast_step(name, size, args):
     "LightBrain's step"
     import torch
@@ -73,12 +79,11 @@ def contestant(name, args, pipe):
     from peers import plain_batch
     from lightbrain.data import TokenDataset
     from lightbrain.fast.kernels import kept_heap
-    from lightbrain.model import preset
     torch.set_num_threads(args.threads)
     torch.manual_seed(0)
     stack = ExitStack()
     if name.endswith('-kept') and not stack.enter_context(kept_heap()): pipe.send('no glibc here'); return
-    size = preset(args.preset)
+    size = size_of(args)
     step = (fast_step if name.startswith('fast') else plain_step)(name, size, args)
     data,n,base = TokenDataset(args.data),0,rss('VmRSS')
     pipe.send('ready')
@@ -123,7 +128,6 @@ def main():
     if bad := set(names)-set(NAMES): sys.exit(f"unknown contestants {', '.join(bad)}; choose from {', '.join(NAMES)}")
     import torch
     from lightbrain.fast.budget import flop_per_token, matmul_ceiling
-    from lightbrain.model import preset
     from lightbrain.prep.prepare import prepare
     import tempfile
     with tempfile.TemporaryDirectory() as tmp:
@@ -135,7 +139,7 @@ def main():
         for r in run(names, args):
             rounds.append(r)
             if args.out: args.out.write_text(json.dumps(rounds, indent=0))
-        size = preset(args.preset)
+        size = size_of(args)
         table(rounds, peak, sum(flop_per_token(size).values())*args.batch*size.block_size)
 
 def run(names, args):
