@@ -6,21 +6,18 @@ share of the budget that is used up, so a schedule ends when the time does. Ever
 that is started again goes on where it stopped.
 """
 import json, multiprocessing as mp, os, sys, time
-from contextlib import ExitStack
+from contextlib import nullcontext
 from pathlib import Path
 sys.path.insert(0, str(Path(__file__).parent))
 
 RECIPE = dict(step='fast', dtype='auto', optimizer='adamw', lr=1e-3, muon_lr=0.02, schedule='cosine', min_share=0.1, warmup=0.05, batch=16,
               dropout=0., zero=False, weight_decay=0.1, beta2=0.95, budget=120.)
 
-HEAP = ExitStack()
-
 def build(r, args, seed):
     "Model and step of a recipe; a step has `gradients(x, y)` and `update(lr)`, and the optimizer"
     import torch
     from dataclasses import replace
     from lightbrain.fast.faststep import FusedLoss
-    from lightbrain.fast.kernels import kept_heap
     from lightbrain.fast.muon import make_optimizer
     from lightbrain.model import GPT, preset
     from lightbrain.train import Step
@@ -32,7 +29,6 @@ def build(r, args, seed):
         model = PlainGPT(size)
         opt = torch.optim.AdamW(plain_groups(model, r['weight_decay']), lr=r['lr'], betas=betas)
         return model,PlainStep(model, opt, dtype)
-    HEAP.enter_context(kept_heap())                                  # until this process ends
     model = GPT(size)
     if r['zero']: model.zero_projections()
     opt = make_optimizer(model, r['optimizer'], lr=r['lr'], muon_lr=r['muon_lr'], weight_decay=r['weight_decay'], betas=betas,
@@ -50,7 +46,12 @@ def give_back():
     if sys.platform=='linux' and hasattr(libc := ctypes.CDLL(None), 'malloc_trim'): libc.malloc_trim(0)
 
 def racer(name, r, seed, args, pipe):
-    "One recipe: trains for as many seconds as each message says"
+    "One recipe in its process; ours reuses freed memory, as a `Trainer` does"
+    from lightbrain.fast.kernels import kept_heap
+    with nullcontext() if r['step']=='plain' else kept_heap(): run(name, r, seed, args, pipe)
+
+def run(name, r, seed, args, pipe):
+    "Train for as many seconds as each message says"
     import torch
     from lightbrain.data import TokenDataset
     from lightbrain.evaluate import mean_loss
