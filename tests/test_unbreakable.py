@@ -186,20 +186,19 @@ def life(data, out, fault):
     t = Trainer(TrainConfig(**KILLED), data, out, progress=False)
     if fault=='rng':
         train.hash_int = lambda *key, real=train.hash_int, **k: real(*key, *[os.getpid()]*('dropout' in key), **k)
-    if fault=='position': real_batch = t.batch; t.batch = lambda step: real_batch(step+t.begun)
-    gradients,update,t.begun = t.gradients,t.update,None
+    batch,update,t.begun = t.batch,t.update,None
     def note(text):
         with open(out.with_suffix('.log'), 'a') as f: f.write(text+'\n')
-    def noted_gradients(x, y):
+    def noted_batch(step):
         if t.begun is None:
-            t.begun = t.step
-            note(f'start {t.step}')
-        return gradients(x, y)
+            t.begun = step
+            note(f'start {step}')
+        return batch(step+t.begun if fault=='position' else step)
     def noted_update():
         norm = update()
         note(f'done {t.step}')
         return norm
-    t.gradients,t.update = noted_gradients,noted_update
+    t.batch,t.update = noted_batch,noted_update
     t.fit()
     note('end')
 
