@@ -1,4 +1,4 @@
-"""Run one lesson in a plain IPython shell, in a new empty folder: `python .ci/lesson.py 05_train`
+"""Run one lesson in a plain IPython shell, in a new empty folder: `python .ci/lesson.py run/05_trainer`
 
 It stands in for Colab, where nbdev is not installed and IPython is old."""
 import json, os, sys, tempfile

@@ -51,7 +51,7 @@ def hub(files, out):
     print(f'map and write alone: {time.perf_counter()-loaded:.2f} s')
 
 def ours(files, out, near='drop', workers=None):
-    from lightbrain.data import prepare
+    from lightbrain.prep.prepare import prepare
     prepare(files, out/'set', progress=False, near_duplicates=near, workers=workers)
 
 ARMS = {'ours':ours, 'ours, no near':lambda f,o: ours(f, o, 'keep'), '(a) tiktoken':plain, '(b) datasets.map':hub}

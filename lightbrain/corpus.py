@@ -7,10 +7,10 @@ Docs: https://lightbrain-dev.github.io/lightbrain/corpus.html.md"""
 # %% auto #0
 __all__ = ['ONSETS', 'MIDDLES', 'ENDINGS', 'STEMS', 'KINDS', 'OUTCOMES', 'PEOPLE', 'PLACES', 'CONTROLS', 'BACKGROUND', 'METHODS',
            'RESULTS', 'QUESTIONS', 'ANSWERS', 'VERDICTS', 'FIRST_PUBID', 'decide', 'interval', 'evidence',
-           'synthetic_record', 'synthetic_records', 'render_record']
+           'synthetic_record', 'synthetic_records', 'render_record', 'pubmed_id', 'pubmedqa_record']
 
 # %% ../nbs/00a_corpus.ipynb #3f406b11
-import random
+import random, re
 from statistics import NormalDist
 
 # %% ../nbs/00a_corpus.ipynb #b7c3ea67
@@ -18,7 +18,8 @@ def decide(
     p:float, # A two-sided P value, above 0 and at most 1
 )->str: # 'yes', 'no' or 'maybe'
     "The verdict that follows from a P value, eq. 0.1"
-    if not 0<p<=1: raise ValueError(f"p={p} is not a P value; it must be above 0 and at most 1, for example 0.03")
+    if not 0<p<=1:
+        raise ValueError(f"p={p} is not a P value; it must be above 0, at most 1, for example 0.03")
     return 'yes' if p<0.05 else 'maybe' if p<0.1 else 'no'
 
 # %% ../nbs/00a_corpus.ipynb #b7c7cb3b
@@ -26,54 +27,75 @@ def interval(
     diff:float, # Difference between the groups, above 0
     p:float, # Its two-sided P value, above 0 and below 1
 )->tuple: # (low, high), in the unit of `diff`
-    "The 95% confidence interval that belongs to a difference and its P value (normal approximation)"
+    "The 95% confidence interval of a difference with this P value (normal approximation)"
     z = NormalDist().inv_cdf(1-p/2)
     half = NormalDist().inv_cdf(0.975)*diff/z
     return diff-half, diff+half
 
 # %% ../nbs/00a_corpus.ipynb #6e1c04b6
-ONSETS = 'zor vel brax tym quel nar dov fis gol jur kel mav pry sul tev ulv wex yar zil crov'.split()
+ONSETS = ('zor vel brax tym quel nar dov fis gol jur '
+          'kel mav pry sul tev ulv wex yar zil crov').split()
 MIDDLES = 'a e i o u an el ir on ub'.split()
 ENDINGS = 'vexil quorin zantor thrix lumdex dorban ganeth plorn runda tivorn moxel'.split()
-STEMS = 'brolv sundr velm tarqu quist marnd dolv frenj grath hask jelm kordr lorv nusk plenq rask selv torv wendr yolb'.split()
-KINDS = 'fever neuropathy rash palsy colitis migraine anaemia arthritis insomnia dermatitis syndrome'.split()
-OUTCOMES = ('pain|fatigue|itching|swelling|stiffness|nausea|dizziness|breathlessness|cramps|tremor|joint pain|'
-            'night sweats|'
-            'muscle weakness|headache|cough|thirst|back pain|restlessness').split('|')
+STEMS = ('brolv sundr velm tarqu quist marnd dolv frenj grath hask '
+         'jelm kordr lorv nusk plenq rask selv torv wendr yolb').split()
+KINDS = ('fever neuropathy rash palsy colitis migraine anaemia arthritis insomnia '
+         'dermatitis syndrome').split()
+OUTCOMES = ('pain|fatigue|itching|swelling|stiffness|nausea|dizziness|breathlessness|cramps|tremor|'
+            'joint pain|night sweats|muscle weakness|headache|cough|thirst|back pain|'
+            'restlessness').split('|')
 PEOPLE = 'adults|children|women|men|older adults|patients|adolescents|volunteers'.split('|')
 PLACES = 'two clinics|one hospital|six centres|a rural clinic|four hospitals|three wards'.split('|')
 CONTROLS = 'placebo|usual care|no treatment|dummy pills'.split('|')
 
 # %% ../nbs/00a_corpus.ipynb #bf9073f4
 BACKGROUND = [
-    '{Cond} often causes {out}.', '{Out} is common in {cond}.', 'Few options exist for {out} in {cond}.',
-    'Little is known about {drug} in {cond}.', '{Cond} has no settled treatment.', 'We asked if {drug} eases {out}.',
-    'Many {who} with {cond} report {out}.', 'The value of {drug} is debated.']
+    '{Cond} often causes {out}.',
+    '{Out} is common in {cond}.',
+    'Few options exist for {out} in {cond}.',
+    'Little is known about {drug} in {cond}.',
+    '{Cond} has no settled treatment.',
+    'We asked if {drug} eases {out}.',
+    'Many {who} with {cond} report {out}.',
+    'The value of {drug} is debated.']
 METHODS = [
-    '{n} {who} with {cond} took {drug} or {ctl} for {wk} weeks.', 'At {place}, {n} {who} received {drug} or {ctl}.',
-    'We randomised {n} {who} to {drug} or {ctl} for {wk} weeks.', '{n} {who} from {place} were assigned {drug} or {ctl}.',
-    'In this {wk}-week trial, {n} {who} had {drug} or {ctl}.', 'Over {wk} weeks, {drug} was compared with {ctl} in {n} {who}.']
+    '{n} {who} with {cond} took {drug} or {ctl} for {wk} weeks.',
+    'At {place}, {n} {who} received {drug} or {ctl}.',
+    'We randomised {n} {who} to {drug} or {ctl} for {wk} weeks.',
+    '{n} {who} from {place} were assigned {drug} or {ctl}.',
+    'In this {wk}-week trial, {n} {who} had {drug} or {ctl}.',
+    'Over {wk} weeks, {drug} was compared with {ctl} in {n} {who}.']
 RESULTS = [
-    '{Out} {fell} by {all} with {drug}, {base} with {ctl} ({p}).', 'The difference in {out} was {diff} points ({ev}).',
-    '{Out} scores {fell} {diff} points more on {drug} ({ev}).', 'On {drug}, {out} {fell} by {all}, against {base} on {ctl} ({p}).',
-    'Compared with {ctl}, {out} {fell} by {diff} more points ({ev}).', '{Drug} and {ctl} differed by {diff} points of {out} ({ev}).']
+    '{Out} {fell} by {all} with {drug}, {base} with {ctl} ({p}).',
+    'The difference in {out} was {diff} points ({ev}).',
+    '{Out} scores {fell} {diff} points more on {drug} ({ev}).',
+    'On {drug}, {out} {fell} by {all}, against {base} on {ctl} ({p}).',
+    'Compared with {ctl}, {out} {fell} by {diff} more points ({ev}).',
+    '{Drug} and {ctl} differed by {diff} points of {out} ({ev}).']
 QUESTIONS = [
-    'Does {drug} reduce {out} in {cond}?', 'Is {drug} effective for {out} in {cond}?', 'Does {drug} help {who} with {cond}?',
-    'Can {drug} relieve {out} in {cond}?', 'Is {out} in {cond} improved by {drug}?', 'Is {drug} better than {ctl} for {out}?']
+    'Does {drug} reduce {out} in {cond}?',
+    'Is {drug} effective for {out} in {cond}?',
+    'Does {drug} help {who} with {cond}?',
+    'Can {drug} relieve {out} in {cond}?',
+    'Is {out} in {cond} improved by {drug}?',
+    'Is {drug} better than {ctl} for {out}?']
 ANSWERS = dict(
-    yes=['With {p}, {drug} reduced {out}.', 'With {p}, {drug} was better than {ctl}.',
-        'With {p}, {who} had less {out} on {drug}.'],
-    no=['With {p}, {drug} did not reduce {out}.', 'With {p}, {drug} was no better than {ctl}.',
+    yes=['With {p}, {drug} reduced {out}.',
+         'With {p}, {drug} was better than {ctl}.',
+         'With {p}, {who} had less {out} on {drug}.'],
+    no=['With {p}, {drug} did not reduce {out}.',
+        'With {p}, {drug} was no better than {ctl}.',
         'With {p}, {who} gained nothing from {drug}.'],
-    maybe=['With {p}, {drug} may reduce {out}.', 'With {p}, a benefit of {drug} is possible.',
-        'With {p}, the effect on {out} is uncertain.'])
+    maybe=['With {p}, {drug} may reduce {out}.',
+           'With {p}, a benefit of {drug} is possible.',
+           'With {p}, the effect on {out} is uncertain.'])
 
 # %% ../nbs/00a_corpus.ipynb #070beca3
 def evidence(
     r:random.Random, # Source of randomness
     verdict:str, # 'yes', 'no' or 'maybe'
     diff:float, # Difference between the groups, in points
-)->tuple: # The P value, 'P = 0.03', and how the abstract reports it, perhaps with its interval: '95% CI 0.4 to 5.9, P = 0.03'
+)->tuple: # 'P = 0.03', and how the abstract reports it, perhaps '95% CI 0.4 to 5.9, P = 0.03'
     "Statistics from which `verdict` follows"
     p = dict(yes=r.randint(1, 4), maybe=r.randint(5, 9), no=r.randint(10, 99))[verdict]/100
     if verdict=='yes' and r.random()<0.25: p = 0.0005
@@ -84,7 +106,7 @@ def evidence(
 
 # %% ../nbs/00a_corpus.ipynb #a54562a3
 VERDICTS = dict(yes=276, no=169, maybe=55)   # how PubMedQA's official test half is divided
-FIRST_PUBID = 900_000_000                    # far above any real PubMed number, so nobody looks one up
+FIRST_PUBID = 900_000_000                    # far above any real PubMed number: nobody looks one up
 
 def synthetic_record(
     i:int, # Number of the record, from 0
@@ -96,16 +118,19 @@ def synthetic_record(
     diff,base = round(r.uniform(1, 9), 1),round(r.uniform(0.5, 9), 1)
     p,ev = evidence(r, verdict, diff)
     f = dict(drug=r.choice(ONSETS)+r.choice(MIDDLES)+r.choice(ENDINGS),
-        cond=r.choice(STEMS)+r.choice(('ic','al','oid'))+' '+r.choice(KINDS),
-             out=r.choice(OUTCOMES), who=r.choice(PEOPLE), ctl=r.choice(CONTROLS), place=r.choice(PLACES), n=r.randrange(40, 400, 2),
-             wk=r.randint(2, 52), fell=r.choice(('fell','improved')), diff=diff, base=base, all=round(diff+base, 1),
+             cond=r.choice(STEMS)+r.choice(('ic','al','oid'))+' '+r.choice(KINDS),
+             out=r.choice(OUTCOMES), who=r.choice(PEOPLE), ctl=r.choice(CONTROLS),
+             place=r.choice(PLACES), n=r.randrange(40, 400, 2), wk=r.randint(2, 52),
+             fell=r.choice(('fell','improved')), diff=diff, base=base, all=round(diff+base, 1),
              p=p, ev=ev)
     f |= {k.capitalize(): f[k].capitalize() for k in ('drug','cond','out','who')}
     say = lambda options: r.choice(options).format(**f)
+    meshes = [f['cond'].title(), f['Drug'], f['who'].title(), 'Synthetic Record']
     return dict(
-        pubid=FIRST_PUBID+i, question=say(QUESTIONS), long_answer=say(ANSWERS[verdict]), final_decision=verdict,
-        context=dict(contexts=[say(BACKGROUND), say(METHODS), say(RESULTS)], labels=['BACKGROUND','METHODS','RESULTS'],
-                     meshes=[f['cond'].title(), f['Drug'], f['who'].title(), 'Synthetic Record']))
+        pubid=FIRST_PUBID+i, question=say(QUESTIONS), long_answer=say(ANSWERS[verdict]),
+        final_decision=verdict,
+        context=dict(contexts=[say(BACKGROUND), say(METHODS), say(RESULTS)],
+                     labels=['BACKGROUND','METHODS','RESULTS'], meshes=meshes))
 
 # %% ../nbs/00a_corpus.ipynb #30460a17
 def synthetic_records(
@@ -118,15 +143,63 @@ def synthetic_records(
 
 # %% ../nbs/00a_corpus.ipynb #df2f0a7d
 def render_record(
-    record:dict, # A record with `question`, `context`, and (for the answer) `final_decision` and/or `long_answer`
+    record:dict, # Has `question`, `context`; for the answer `final_decision` and/or `long_answer`
     answer:bool=True, # False stops after 'Answer:', which makes a prompt
 )->str: # 'Abstract: ...\nQuestion: ...\nAnswer: yes. ...'
     "Lay a PubMedQA record out as text"
-    try: text = f"Abstract: {' '.join(record['context']['contexts'])}\nQuestion: {record['question']}\nAnswer:"
+    try:
+        abstract = ' '.join(record['context']['contexts'])
+        text = f"Abstract: {abstract}\nQuestion: {record['question']}\nAnswer:"
     except (KeyError, TypeError) as e:
-        raise ValueError(f"not a PubMedQA record ({type(e).__name__}: {e}); it needs 'question' and 'context' with "
-            f"'contexts'") from None
+        raise ValueError(f"not a PubMedQA record ({type(e).__name__}: {e}); it needs 'question' "
+                         "and 'context' with 'contexts'") from None
     if not answer: return text
     verdict,why = record.get('final_decision'),record.get('long_answer')
     said = ' '.join(o for o in (f'{verdict}.' if verdict else '', why or '') if o)
     return f'{text} {said}'.rstrip()
+
+# %% ../nbs/00a_corpus.ipynb #7be3a9d4
+def pubmed_id(
+    value, # A field that may hold a PubMed id: 7, '7', 7.0, 'PMID: 7'
+)->int|None: # The number, or None
+    "Find a PubMed id where one is expected"
+    if isinstance(value, float) and value.is_integer(): value = int(value)      # pandas has such
+    if isinstance(value, bool) or not isinstance(value, (str,int)): return None
+    m = re.fullmatch(r'(?:pmid:?\s*)?0*([1-9][0-9]{0,9})(?:\.0)?', str(value).strip(), re.I)
+    return int(m[1]) if m else None
+
+# %% ../nbs/00a_corpus.ipynb #18ad6f35
+_AUTHORS = dict(QUESTION='question', LONG_ANSWER='long_answer', final_decision='final_decision')
+_CONTEXT = dict(CONTEXTS='contexts', LABELS='labels', MESHES='meshes',
+                reasoning_required_pred='reasoning_required_pred',
+                reasoning_free_pred='reasoning_free_pred')
+
+def _as_list(v): return v.tolist() if hasattr(v, 'tolist') else v      # arrays, as from parquet
+
+def _characters(v):
+    return ''.join(v) if isinstance(v, (list,tuple)) and all(isinstance(o, str) for o in v) else v
+
+def pubmedqa_record(
+    o:dict, # A record in either dialect
+    pubid=None, # The PubMed id, when it stands outside the record
+)->dict: # A record with `pubid question context long_answer final_decision`
+    "Bring a PubMedQA record to the shape of the Hugging Face copy"
+    if 'QUESTION' in o:
+        o = {new: o[old] for old,new in _AUTHORS.items() if old in o} | {
+            'context': {new: o[old] for old,new in _CONTEXT.items() if old in o}}
+    context,question,number = o.get('context'),o.get('question'),o.get('pubid', pubid)
+    contexts = _as_list(context.get('contexts')) if isinstance(context, dict) else None
+    fits = isinstance(contexts, (list,tuple)) and all(isinstance(c, str) for c in contexts)
+    if not fits or not isinstance(question, str):
+        raise ValueError("not a PubMedQA record: it needs a 'question' and a 'context' with a list "
+                         "of 'contexts'")
+    for k in ('long_answer','final_decision'):
+        if not isinstance(o.get(k), (str,type(None))):
+            kind = type(o[k]).__name__
+            raise ValueError(f"not a PubMedQA record: its '{k}' is a {kind}, no text")
+    if number not in (None, '', 0) and pubmed_id(number) is None:
+        raise ValueError(f"not a PubMedQA record: its PubMed id is {str(number)[:20]!r}, but must "
+                         "be a number")
+    context = {k: _characters(_as_list(v)) if k.endswith('_pred') else _as_list(v)
+               for k,v in context.items()}
+    return {**o, 'pubid': pubmed_id(number) or 0, 'context': context | {'contexts': list(contexts)}}

@@ -3,12 +3,12 @@ import gzip, hashlib, json, pickle, random, re, subprocess, sys, tracemalloc, un
 import numpy as np, pytest
 from hypothesis import given, settings, strategies as st
 from conftest import SHARED
-from lightbrain import clean
-from lightbrain.clean import (NgramIndex, find_duplicates, ngram_hashes, normalize, pubmedqa_test_pmids, signatures,
+from lightbrain.prep import clean
+from lightbrain.prep.clean import (NgramIndex, find_duplicates, ngram_hashes, normalize, pubmedqa_test_pmids, signatures,
     similarity, text_hashes, word_hashes)
 from lightbrain.corpus import render_record, synthetic_records
-from lightbrain.data import prepare
-from lightbrain.sources import Document, json_line_document, load_documents
+from lightbrain.prep.prepare import prepare
+from lightbrain.prep.sources import Document, json_line_document, load_documents
 
 surrogates_too = st.text(alphabet=st.characters(exclude_categories=()))
 real = pytest.mark.skipif(not SHARED.exists(), reason='the real development data is on the maintainers\' machines only')
@@ -132,7 +132,7 @@ def test_memory_stays_flat(tmp_path):
 
 def test_no_torch():
     "Workers that clean must start fast and stay small"
-    code = "import sys, lightbrain.clean; print('torch' in sys.modules)"
+    code = "import sys, lightbrain.prep.clean; print('torch' in sys.modules)"
     assert subprocess.run([sys.executable, '-c', code], capture_output=True, text=True, check=True).stdout.strip()=='False'
 
 def test_index_travels(texts):
@@ -140,7 +140,7 @@ def test_index_travels(texts):
     records = synthetic_records(50)
     index = NgramIndex(records)
     block = ['x '+texts[3].upper(), texts[1000]]
-    code = ("import pickle, sys\nfrom lightbrain.clean import word_hashes\nindex,block = pickle.load(sys.stdin.buffer)\n"
+    code = ("import pickle, sys\nfrom lightbrain.prep.clean import word_hashes\nindex,block = pickle.load(sys.stdin.buffer)\n"
             "print(index.report(index.hits(*word_hashes(block))[1])['contaminated'])")
     p = subprocess.run([sys.executable, '-c', code], input=pickle.dumps((index, block)), capture_output=True, check=True)
     assert p.stdout.decode().strip()==str([str(records[3]['pubid'])])

@@ -5,7 +5,8 @@ from pathlib import Path
 import pytest
 import lightbrain.core as core
 from lightbrain.core import atomic_dir, check_folder, lock_folder, settle
-from lightbrain.data import TokenDataset, load_manifest, prepare, set_files
+from lightbrain.data import TokenDataset, load_manifest, set_files
+from lightbrain.prep.prepare import prepare
 from lightbrain.model import GPT, GPTConfig, verify_model
 
 MANIFEST = json.dumps(dict(format='lightbrain-test', files=['a','b']))
@@ -77,7 +78,7 @@ def test_a_file_that_comes_while_we_work(tmp_path, monkeypatch, how):
     prepare('synthetic:50', out, progress=False)
     before = contents(out)
     def docs():
-        from lightbrain.sources import load_documents
+        from lightbrain.prep.sources import load_documents
         yield from load_documents('synthetic:60')
         (out/'thesis.txt').write_text('mine')
     with pytest.raises(ValueError, match='thesis.txt'): prepare(docs(), out, progress=False)
@@ -152,7 +153,7 @@ def test_evaluation_in_the_result(tmp_path):
     assert contents(tmp_path)==before
 
 def test_a_checkpoint_over_somebodys_weights(tmp_path):
-    from lightbrain.checkpoint import save_checkpoint
+    from lightbrain.run.checkpoint import save_checkpoint
     save = lambda name: save_checkpoint(tmp_path/name, model=small(), optimizer=None, step=1)
     write(tmp_path/'dear', model__safetensors='mine')
     with pytest.raises(ValueError, match='model.safetensors'): save('dear')
@@ -282,7 +283,7 @@ def test_kill_before_every_rename(env, tmp_path, monkeypatch, how):
 
 RENAME = """if True:
     import os, pathlib, signal, sys
-    from lightbrain.data import prepare
+    from lightbrain.prep.prepare import prepare
     rename,out = pathlib.Path.rename,pathlib.Path(sys.argv[1])
     def deadly(self, target):
         r = rename(self, target)
@@ -370,8 +371,8 @@ def test_two_prepares(env, command, tmp_path):
     "The second one says so in a line; the first is not disturbed"
     code = """if True:
         import sys
-        from lightbrain.data import prepare
-        from lightbrain.sources import load_documents
+        from lightbrain.prep.prepare import prepare
+        from lightbrain.prep.sources import load_documents
         def docs():
             yield from load_documents('synthetic:50')
             print('at work', flush=True)
@@ -492,7 +493,7 @@ def test_prepare_again(command, tmp_path, damage):
 
 def test_two_sources_of_one_name(command, tmp_path, monkeypatch, capsys):
     "prepare refuses, quickstart goes elsewhere; the set of the first source stays"
-    import lightbrain.cli as cli, lightbrain.train
+    import lightbrain.cli as cli, lightbrain.run.trainer
     for o in ('a','b'): notes(tmp_path/o/'notes.jsonl', word=o)
     processed = tmp_path/'data'/'processed'
     assert command('prepare', '--source', 'a/notes.jsonl', cwd=tmp_path).returncode==0
@@ -504,7 +505,7 @@ def test_two_sources_of_one_name(command, tmp_path, monkeypatch, capsys):
     def trainer(cfg, data, run):
         runs.append((data, run))
         raise RuntimeError('that is enough')
-    monkeypatch.setattr(lightbrain.train, 'Trainer', trainer)
+    monkeypatch.setattr(lightbrain.run.trainer, 'Trainer', trainer)
     monkeypatch.chdir(tmp_path)
     for o in 'abab':                                                  # the second time round, each continues where it was
         with pytest.raises(RuntimeError, match='enough'): cli.quickstart(source=f'{o}/notes.jsonl')
@@ -514,7 +515,7 @@ def test_two_sources_of_one_name(command, tmp_path, monkeypatch, capsys):
 
 def test_a_set_without_a_note(command, tmp_path, monkeypatch):
     "Made with --out, or copied: the name of a file proves nothing, so prepare refuses and quickstart goes elsewhere"
-    import lightbrain.cli as cli, lightbrain.train
+    import lightbrain.cli as cli, lightbrain.run.trainer
     for o in ('a','b'): notes(tmp_path/o/'notes.jsonl', word=o)
     monkeypatch.chdir(tmp_path)
     processed = tmp_path/'data'/'processed'
@@ -523,7 +524,7 @@ def test_a_set_without_a_note(command, tmp_path, monkeypatch):
     line = last_line(command('prepare', '--source', 'b/notes.jsonl', cwd=tmp_path))
     assert '--out' in line and 'no note says' in line and contents(processed)==before
     def trainer(cfg, data, run): raise RuntimeError(data.name)
-    monkeypatch.setattr(lightbrain.train, 'Trainer', trainer)
+    monkeypatch.setattr(lightbrain.run.trainer, 'Trainer', trainer)
     for _ in range(2):
         with pytest.raises(RuntimeError, match='quickstart-notes-'): cli.quickstart(source='b/notes.jsonl')
     now = contents(processed)
@@ -568,7 +569,7 @@ def test_evaluate_while_a_set_is_made_anew(tmp_path, monkeypatch, swaps):
 
 def test_a_look_into_the_middle_of_a_swap(tmp_path, monkeypatch):
     "The first look meets another process's half; the second, under the lock, does not"
-    import lightbrain.data as data
+    import lightbrain.prep.prepare as data
     prepare('synthetic:50', tmp_path/'set', progress=False)
     looks,real = [],data.set_files
     def first_fails(folder):
@@ -598,7 +599,7 @@ def test_one_flipped_bit_in_a_model(tmp_path):
     for worse in ({'files': {}}, {'format': 'lightbrain-model-2'}, {'files': seals['files'] | {'config.json': None}}, {'files': seals['files'] | {'x': None}}):
         (m/'lightbrain.json').write_text(json.dumps(seals | worse))
         with pytest.raises(ValueError, match='is not as it was written'): GPT.from_pretrained(m)
-    (m/'lightbrain.json').write_text(json.dumps(seals))
+    (m/'lightbrain.json').write_text(core.seal(seals))
     assert verify_model(m)                                            # negative control: whole again
     (m/'README.md').write_text('My model.')
     GPT.from_pretrained(m)                                            # the card is yours to edit

@@ -4,13 +4,13 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 from conftest import ROOT
 
-LESSONS = sorted(p.stem for p in (ROOT/'nbs').glob('*.ipynb'))
+LESSONS = sorted(p.relative_to(ROOT/'nbs').with_suffix('').as_posix() for p in (ROOT/'nbs').rglob('[0-9i]*.ipynb'))
 
 @pytest.fixture(scope='module')
 def results(env, tmp_path_factory):
     "All notebooks, two at a time; each test below waits for its own"
     def execute(stem):
-        here = tmp_path_factory.mktemp(stem)
+        here = tmp_path_factory.mktemp(stem.replace('/', '-'))
         args = ['-m', 'nbconvert', '--to', 'notebook', '--execute', '--ExecutePreprocessor.timeout=300', '--output-dir', here, ROOT/'nbs'/f'{stem}.ipynb']
         return subprocess.run([sys.executable, *map(str, args)], cwd=here, env=env, capture_output=True, text=True)
     with ThreadPoolExecutor(2) as pool: yield {o: pool.submit(execute, o) for o in LESSONS}

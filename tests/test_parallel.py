@@ -3,22 +3,23 @@ import os, signal, subprocess, sys, time
 from pathlib import Path
 import pytest, torch
 from safetensors.torch import load_file
-from lightbrain.archive import list_checkpoints
-from lightbrain.data import prepare
-from lightbrain.train import TrainConfig, Trainer
+from lightbrain.run.checkpoint import list_checkpoints
+from lightbrain.run.config import TrainConfig
+from lightbrain.run.trainer import Trainer
+from test_unbreakable import write_set
 
 pytestmark = pytest.mark.skipif(not torch.distributed.is_available() or not torch.distributed.is_gloo_available(),
     reason='this torch has no gloo')
-SETTINGS = dict(preset='nano', n_layer=1, n_head=2, n_embd=32, block_size=32, dropout=0., batch_size=4, grad_accum=2,
+SETTINGS = dict(preset='nano', vocab_size=512, n_layer=1, n_head=2, n_embd=32, block_size=32, dropout=0., batch_size=4, grad_accum=2,
     lr=0.1, warmup_steps=1, schedule='constant',
                 max_steps=20, eval_every=20, eval_tokens=64, save_every=5, log_every=1, device='cpu', dtype='float32')
 
-# Runs `lightbrain.train` with SGD; notes its pid, its first gradient, and can be told to go wrong
+# Runs `lightbrain-train` with SGD; notes its pid, its first gradient, and can be told to go wrong
 SCRIPT = '''
 import os, sys, time, torch
 from pathlib import Path
 from safetensors.torch import save_file
-import lightbrain.train as train
+import lightbrain.run.trainer as train
 torch.set_num_threads(1)
 out,fault = Path(sys.argv[sys.argv.index('--out')+1]),os.environ.get('FAULT')
 rank = os.environ.get('RANK', '0')
@@ -35,14 +36,15 @@ def step(self):
     if fault=='slow': time.sleep(0.15)
     return real(self)
 train.Trainer.train_step = step
-train.main()
+from lightbrain.cli import train
+train.shell()
 '''
 
 @pytest.fixture(scope='module')
 def home(tmp_path_factory):
     "A prepared set and the script"
     here = tmp_path_factory.mktemp('parallel')
-    prepare('synthetic:60', here/'data', progress=False)
+    write_set(here/'data', 60)
     (here/'script.py').write_text(SCRIPT)
     return here
 

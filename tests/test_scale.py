@@ -6,12 +6,12 @@ from hypothesis import HealthCheck, given, settings, strategies as st
 from conftest import SHARED
 from lightbrain.core import file_sha256
 from lightbrain.corpus import synthetic_record, render_record
-from lightbrain.data import prepare
-from lightbrain.scale import Job, cost, deal, finish, parts, run_rank, unfinished
+from lightbrain.prep.prepare import prepare
+from lightbrain.prep.cluster import Job, cost, deal, finish, parts, run_rank, unfinished
 
 SIZES = 420,260,160,100,60
 DRIVER = """import sys
-from lightbrain.scale import Job, pipeline
+from lightbrain.prep.cluster import Job, pipeline
 if __name__=='__main__':
     source,work,out,tasks,engine = sys.argv[1:]
     more = dict(partition='cpu', time='01:00:00') if engine=='slurm' else dict(workers=2)
@@ -22,7 +22,7 @@ if __name__=='__main__':
     pipeline(Job(source, work, block_chars=30_000), out, int(tasks), engine, **more).run()
 """
 RANK = """import sys
-from lightbrain.scale import Job, run_rank
+from lightbrain.prep.cluster import Job, run_rank
 source,work,rank,world_size = sys.argv[1:]
 run_rank(Job(source, work, block_chars=30_000), int(rank), int(world_size))
 """
@@ -146,7 +146,7 @@ def test_ray(driver, env, notes, tmp_path):
 
 def test_without_datatrove(driver, notes, tmp_path):
     "The module imports and works; only the pipeline asks for the extra, in one sentence"
-    code = "import sys; sys.modules['datatrove'] = None\n"+RANK+"from lightbrain.scale import pipeline\ntry: pipeline(Job(source, work), 'out', 2)\nexcept ValueError as e: print(e)\n"
+    code = "import sys; sys.modules['datatrove'] = None\n"+RANK+"from lightbrain.prep.cluster import pipeline\ntry: pipeline(Job(source, work), 'out', 2)\nexcept ValueError as e: print(e)\n"
     p = driver(code, notes[0], tmp_path/'work', 0, 2)
     out,err = p.communicate()
     assert p.returncode==0, err

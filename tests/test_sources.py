@@ -5,8 +5,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from hypothesis import HealthCheck, given, settings, strategies as st
-from lightbrain import markup, sources
-from lightbrain.sources import Document, load_documents
+from lightbrain.prep import markup, sources
+from lightbrain.prep.sources import Document, load_documents
 
 HEAD = 'ROW_ID,SUBJECT_ID,HADM_ID,CHARTDATE,CHARTTIME,STORETIME,CATEGORY,DESCRIPTION,CGID,ISERROR,TEXT'
 RECORDS = [dict(pubid=i+1, question=f'Does zoravexil {i} help?', final_decision='yes', long_answer='It did.',
@@ -190,5 +190,5 @@ def test_error_in_a_process_names_the_file(pubmed):
 
 def test_importing_sources_is_light():
     import subprocess, sys
-    code = "import sys, lightbrain.sources; print([o for o in ('torch','datasets','pyarrow','pandas','matplotlib') if o in sys.modules])"
+    code = "import sys, lightbrain.prep.sources; print([o for o in ('torch','datasets','pyarrow','pandas','matplotlib') if o in sys.modules])"
     assert subprocess.run([sys.executable, '-c', code], capture_output=True, text=True, check=True).stdout.strip()=='[]'

@@ -11,14 +11,15 @@ from pathlib import Path
 import pytest, torch
 import torch.nn.functional as F
 from safetensors.torch import load_file
-from lightbrain.archive import list_checkpoints
-from lightbrain.config import TrainConfig
-from lightbrain.data import TokenDataset, prepare
-from lightbrain.faststep import FastStep
+from lightbrain.run.checkpoint import list_checkpoints
+from lightbrain.run.config import TrainConfig
+from lightbrain.data import TokenDataset
+from lightbrain.prep.prepare import prepare
+from lightbrain.fast.faststep import FastStep
 from lightbrain.model import GPT, preset
 from lightbrain.sample import generate
-from lightbrain.train import Objective, Trainer
-from lightbrain.watch import read_metrics
+from lightbrain.run.trainer import Objective, Trainer
+from lightbrain.run.log import read_metrics
 
 WHERE = os.environ.get('LIGHTBRAIN_GPU_TESTS', 'cuda')
 pytestmark = pytest.mark.skipif(WHERE=='cuda' and not torch.cuda.is_available(), reason='no CUDA device here')
@@ -61,7 +62,7 @@ def test_resume_after_a_kill(data, tmp_path, optimizer, step):
     s = SMALL | dict(max_steps=last, save_every=last//10, eval_every=last, dropout=0.1, optimizer=optimizer, step=step)
     def start(out):
         flags = [o for k,v in s.items() for o in (f"--{k.replace('_','-')}", str(v))]
-        return subprocess.Popen([sys.executable, '-m', 'lightbrain.train', '--data', str(data), '--out', str(tmp_path/out),
+        return subprocess.Popen([sys.executable, '-m', 'lightbrain.run.trainer', '--data', str(data), '--out', str(tmp_path/out),
             *flags], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
     def done(p):
         err = p.communicate(timeout=300)[1]
@@ -146,7 +147,7 @@ def test_two_processes_on_one_card(data, tmp_path):
     flags = [o for k,v in s.items() for o in (f"--{k.replace('_','-')}", str(v))]
     team = ['-m', 'torch.distributed.run', '--standalone', '--nproc-per-node', '2', '--max-restarts', '0']
     for out,launch in (('one',[]), ('two',team)):
-        p = subprocess.run([sys.executable, *launch, '-m', 'lightbrain.train', '--data', str(data), '--out', str(tmp_path/out),
+        p = subprocess.run([sys.executable, *launch, '-m', 'lightbrain.run.trainer', '--data', str(data), '--out', str(tmp_path/out),
             *flags], capture_output=True, text=True, timeout=300, env=os.environ | dict(OMP_NUM_THREADS='1'))
         assert p.returncode==0, p.stderr[-2000:]
     one,two = ([o['loss'] for o in read_metrics(tmp_path/o) if o['loss'] is not None] for o in ('one','two'))
