@@ -1,4 +1,4 @@
-"""README.md and the docs site without Quarto: nbdev processes the notebooks, smalldocs lays them out.
+"""README.md, the sidebar, and the docs site without Quarto: nbdev processes the notebooks, smalldocs lays them out.
 
 On GitHub, Quarto builds the published site (.github/workflows/docs.yaml); this is the local preview and the check in .ci/run."""
 import re, shutil, sys, textwrap
@@ -8,7 +8,7 @@ import yaml
 from fastcore.all import L, call_parse, patch
 from fastcore.nbio import read_nb
 from nbdev.config import get_config
-from nbdev.quarto import nbdev_sidebar, refresh_quarto_yml
+from nbdev.quarto import IndentDumper, refresh_quarto_yml
 from nbdev.readme_filter import doc_link
 from nbdev.serve import proc_nbs
 from smalldocs.site import Site, build
@@ -36,10 +36,12 @@ def readme(
     "The index notebook as a README: prose, code and text outputs"
     def cell(c):
         if c.cell_type=='raw': return '# ' + yaml.safe_load(c.source.strip().strip('-'))['title'] + '\n'
-        if c.cell_type=='code': return '\n\n'.join([f'``` python\n{c.source}\n```', *L(c.get('outputs')).map(text_output).filter()])
+        if c.cell_type=='code':
+            code = [] if options(c).get('echo') is False else [f'``` python\n{c.source}\n```']
+            return '\n\n'.join([*code, *L(c.get('outputs')).map(text_output).filter()])
         src = re.sub(r'^```(\w+)$', r'``` \1', c.source.strip(), flags=re.M)
         return re.sub(r'\]\(([^)\s]+)\)', lambda m: f']({doc_link(m[1], cfg.doc_url)})', src)
-    return '\n\n'.join(L(nb.cells).filter(lambda c: c.source).map(cell)) + '\n'
+    return '\n\n'.join(L(nb.cells).filter(lambda c: c.source).map(cell).filter()) + '\n'
 
 def options(
     c, # A code cell
@@ -47,6 +49,24 @@ def options(
     "The cell's own settings; nbdev's directives are those without a colon"
     lines = takewhile(lambda o: o.startswith('#|'), c.source.splitlines())
     return yaml.safe_load('\n'.join(o[2:].strip() for o in lines if ':' in o)) or {}
+
+ROOMS = {'':'The road', 'prep':'prep: your own text', 'run':'run: a run that nothing can break', 'fast':'fast: sooner',
+         'results':'What was measured'}
+
+def sidebar(
+    nbs, # Folder of the notebooks
+)->dict: # For Quarto: the road, the workshops, the results, each lesson with its number
+    "The way through the site"
+    def entry(p):
+        name = p.relative_to(nbs).as_posix()
+        title = next(c.source for c in read_nb(p).cells if c.cell_type=='markdown').split('\n')[0]
+        title = title.removeprefix('# ').split(':')[0]
+        number = re.match(r'(\w+/)?\d\d[a-z]*', name)
+        return dict(href=name, text=f'{number[0]} {title}' if number else title)
+    def section(folder):
+        pages = [p for p in sorted((nbs/folder).glob('*.ipynb')) if p.stem!='index']
+        return dict(section=ROOMS[folder], contents=[entry(p) for p in pages])
+    return dict(website=dict(sidebar=dict(contents=['index.ipynb', *map(section, ROOMS)])))
 
 class Alts(HTMLParser):
     "Collects the alt text of each picture of a page; '' where there is none"
@@ -78,10 +98,11 @@ def picture_warnings(
 
 @call_parse
 def main():
-    "Write README.md and _docs/; fail on any warning that a reader would notice"
+    "Write README.md, nbs/sidebar.yml and _docs/; fail on any warning that a reader would notice"
     cfg = get_config()
     refresh_quarto_yml()
-    nbdev_sidebar.__wrapped__()
+    text = yaml.dump(sidebar(cfg.nbs_path), Dumper=IndentDumper, sort_keys=False, allow_unicode=True, width=1000)
+    (cfg.nbs_path/'sidebar.yml').write_text(f'# Written by .ci/docs.py\n{text}', encoding='utf-8')
     proc = proc_nbs(force=True)
     (cfg.config_path/'README.md').write_text(readme(read_nb(proc/cfg.readme_nb), cfg), encoding='utf-8')
     site = build(proc, quiet=True)

@@ -1,39 +1,49 @@
-"""Train the reference runs of lesson 05 with several seeds and write lightbrain/assets/bands.json
+"""Train the reference runs of lesson run/05 with several seeds and write lightbrain/assets/bands.json
 
     python bench/bands.py WORK [nano-ci] [nano]
 
-WORK keeps data and runs, so an interrupted call continues. Run it again, with a new WORK, whenever the corpus or the
-lesson's settings change."""
+WORK keeps data and runs, so an interrupted call continues. Run it again, with a new WORK, whenever the corpus, the
+tokenizer or the lesson's settings change."""
 import json, sys
 from dataclasses import asdict
 from pathlib import Path
 from lightbrain.core import atomic_write
-from lightbrain.prep.prepare import prepare
-from lightbrain.run.config import MAY_CHANGE
-from lightbrain.run.trainer import TrainConfig, Trainer, read_metrics
-from lightbrain.run.log import make_band
+from lightbrain.corpus import synthetic_records
+from lightbrain.data import record_document, split_documents, write_tapes
+from lightbrain.run.config import MAY_CHANGE, TrainConfig
+from lightbrain.run.log import make_band, read_metrics
+from lightbrain.run.trainer import Trainer
+from lightbrain.tokenizer import BPETokenizer, train_bpe
 
-# as in lesson 05, "Use it": number of documents, settings
-COMMON = dict(preset='nano', dropout=0., lr=3e-3, warmup_steps=40, head_samples=1024, eval_tokens=8192, device='cpu',
+# as in lesson run/05, "Use it": number of documents, settings
+COMMON = dict(preset='nano', dropout=0., lr=3e-3, warmup_steps=40, eval_tokens=8192, save_every=800, device='cpu',
     dtype='float32')
-RUNS = {'nano-ci':(1500, dict(n_layer=2, n_head=2, n_embd=64, max_steps=100, eval_every=50)),
+RUNS = {'nano-ci':(1500, dict(vocab_size=512, n_layer=2, n_head=2, n_embd=64, max_steps=100, eval_every=50)),
     'nano':(20_000, dict(max_steps=800, eval_every=200))}
 SEEDS = 1,2,3,4                                                         # the lesson itself uses 42
 FREE = (MAY_CHANGE | {'seed'}) - {'max_steps'}                          # these do not make a curve another curve
 
-path = Path(__file__).parents[1]/'lightbrain'/'assets'/'bands.json'
-bands = json.loads(path.read_text()) if path.exists() else {}
-work = Path(sys.argv[1])
-for name in sys.argv[2:] or RUNS:
-    n,sizes = RUNS[name]
-    if not (work/name/'data').exists(): prepare(f'synthetic:{n}', work/name/'data', progress=False)
-    rows = []
-    for seed in SEEDS:
-        cfg = TrainConfig(**COMMON, **sizes, seed=seed, save_every=200)
-        t = Trainer(cfg, work/name/'data', work/name/f'seed{seed}', progress=False).fit()
-        rows.append(read_metrics(t.out))
-        last = [o['val_loss'] for o in rows[-1] if o['val_loss'] is not None][-1]
-        print(f'{name}, seed {seed}: validation loss {last:.3f}', flush=True)
-    settings = {k:v for k,v in asdict(cfg).items() if k not in FREE} | dict(data=t.train.info['sha256'])
-    bands[name] = make_band(rows, **settings)
-    atomic_write(path, json.dumps(bands)+'\n')
+def write_data(folder, n, vocab_size):
+    "The set of the lesson: `n` records in a vocabulary learned from those of the training side"
+    docs = [record_document(o, 'synthetic') for o in synthetic_records(n)]
+    write_tapes(docs, folder, BPETokenizer(*train_bpe([d.text for d in split_documents(docs)[0]], vocab_size)))
+
+def main(work, names):
+    path = Path(__file__).parents[1]/'lightbrain'/'assets'/'bands.json'
+    bands = json.loads(path.read_text()) if path.exists() else {}
+    for name in names:
+        n,sizes = RUNS[name]
+        data = work/name/'data'
+        if not data.exists(): write_data(data, n, TrainConfig(**COMMON, **sizes).model_config().vocab_size)
+        rows = []
+        for seed in SEEDS:
+            cfg = TrainConfig(**COMMON, **sizes, seed=seed)
+            t = Trainer(cfg, data, work/name/f'seed{seed}', progress=False).fit()
+            rows.append(read_metrics(t.out))
+            last = [o['val_loss'] for o in rows[-1] if o['val_loss'] is not None][-1]
+            print(f'{name}, seed {seed}: validation loss {last:.3f}', flush=True)
+        settings = {k:v for k,v in asdict(cfg).items() if k not in FREE} | dict(data=t.train.info['sha256'])
+        bands[name] = make_band(rows, **settings)
+        atomic_write(path, json.dumps(bands)+'\n')
+
+if __name__=='__main__': main(Path(sys.argv[1]), sys.argv[2:] or RUNS)

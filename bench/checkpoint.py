@@ -1,28 +1,34 @@
 "Time to save and to verify, and the share of a run at one save in five minutes: python bench/checkpoint.py [preset]"
 import statistics, sys, tempfile, time
 from pathlib import Path
-from lightbrain.run.archive import checkpoint_dir, latest_checkpoint
-from lightbrain.run.checkpoint import verify_checkpoint
-from lightbrain.prep.prepare import prepare
-from lightbrain.run.trainer import TrainConfig, Trainer
+import torch
+from lightbrain.config import preset
+from lightbrain.model import GPT
+from lightbrain.run.checkpoint import (checkpoint_dir, latest_checkpoint, prune_checkpoints, read_manifest, rng_state,
+    save_checkpoint, verify_checkpoint)
 
-def clock(f): t = time.perf_counter(); f(); return time.perf_counter()-t
+def clock(f):
+    start = time.perf_counter()
+    f()
+    return time.perf_counter()-start
 
-preset = sys.argv[1] if len(sys.argv)>1 else 'tiny'
-with tempfile.TemporaryDirectory() as tmp:
-    prepare('synthetic:200', Path(tmp)/'data', progress=False)
-    t = Trainer(TrainConfig(preset=preset, batch_size=1, device='cpu', dtype='float32'), Path(tmp)/'data',
-        Path(tmp)/'run', progress=False)
-    t.train_step()                                              # now the optimizer has its two tensors for each weight
-    save,verify = [],[]
-    for t.step in range(1,
-        8):                                  # from the fourth on, an old one is verified and removed each time
-        save.append(clock(t.save))
-        verify.append(clock(lambda: verify_checkpoint(checkpoint_dir(t.out/'checkpoints', t.step))))
-    find = clock(lambda: latest_checkpoint(t.out/'checkpoints'))
-    mb = sum(o['size'] for o in verify_checkpoint(latest_checkpoint(t.out/'checkpoints')[0])['files'].values())/1e6
-    s,v = statistics.median(save[3:]),statistics.median(verify)
-    print(f'{preset}: a checkpoint of {mb:.0f} MB')
-    print(f'save, with verifying and removing old ones  {s:.2f} s ({min(save[3:]):.2f} to {max(save[3:]):.2f})')
-    print(f'verify one                                  {v:.2f} s; find the newest sound one {find:.2f} s')
-    print(f'share of a run at one save in 5 minutes     {s/300:.2%}')
+def save(home, step, model, optimizer):
+    "As a run does: write it, then remove what is older than the last two"
+    save_checkpoint(checkpoint_dir(home, step), model=model, optimizer=optimizer, step=step, rng=rng_state())
+    prune_checkpoints(home)
+
+name = sys.argv[1] if len(sys.argv)>1 else 'tiny'
+model = GPT(preset(name))
+optimizer = torch.optim.AdamW(model.parameters())
+for p in model.parameters(): p.grad = torch.ones_like(p)
+optimizer.step()                                            # now it has its two tensors for each weight
+with tempfile.TemporaryDirectory() as home:
+    saves = [clock(lambda: save(home, step, model, optimizer)) for step in range(1, 8)][3:]    # these remove one each
+    path,_ = latest_checkpoint(home)
+    verify = statistics.median(clock(lambda: verify_checkpoint(path)) for _ in range(5))
+    mb = sum(o['size'] for o in read_manifest(path)['files'].values())/1e6
+took = statistics.median(saves)
+print(f'{name}: a checkpoint of {mb:.0f} MB')
+print(f'save, with removing an old one           {took:.2f} s ({min(saves):.2f} to {max(saves):.2f})')
+print(f'verify one                               {verify:.2f} s')
+print(f'share of a run at one save in 5 minutes  {took/300:.2%}')

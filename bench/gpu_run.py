@@ -58,7 +58,7 @@ class Run:
 def measure(run, args):
     "Loss on every held-out token, by source, and PubMedQA, in float32 on the device that is there"
     import numpy as np, torch
-    from lightbrain.run.archive import latest_checkpoint
+    from lightbrain.run.checkpoint import latest_checkpoint
     from lightbrain.run.config import TrainConfig
     from lightbrain.core import pick_device
     from lightbrain.data import TokenDataset

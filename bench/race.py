@@ -14,31 +14,26 @@ RECIPE = dict(step='fast', dtype='auto', optimizer='adamw', lr=1e-3, muon_lr=0.0
               dropout=0., zero=False, weight_decay=0.1, beta2=0.95, budget=120.)
 
 def build(r, args, seed):
-    "Model, optimizer, and the function that makes gradients and returns the loss"
+    "Model and step of a recipe; a step has `gradients(x, y)` and `update(lr)`, and the optimizer"
     import torch
     from dataclasses import replace
-    from lightbrain.fast.faststep import FastStep
-    from lightbrain.fast.kernels import keep_heap
+    from lightbrain.fast.faststep import FusedLoss
+    from lightbrain.fast.muon import make_optimizer
     from lightbrain.model import GPT, preset
-    from lightbrain.optim import make_optimizer
+    from lightbrain.train import Step
+    from peers import PlainGPT, PlainStep, plain_groups
     size,dtype = replace(preset(args.preset), dropout=r['dropout']),number_format(r, args)
     torch.manual_seed(seed)
     betas = 0.9,r['beta2']
     if r['step']=='plain':
-        from peers import PlainGPT, plain_groups
         model = PlainGPT(size)
         opt = torch.optim.AdamW(plain_groups(model, r['weight_decay']), lr=r['lr'], betas=betas)
-        def grads(x, y):
-            with torch.autocast('cpu', dtype=torch.bfloat16, enabled=dtype==torch.bfloat16): loss = model(x, y)
-            loss.backward()
-            return loss
-        return model,opt,grads,size
-    keep_heap()
+        return model,PlainStep(model, opt, dtype)
     model = GPT(size)
     if r['zero']: model.zero_projections()
     opt = make_optimizer(model, r['optimizer'], lr=r['lr'], muon_lr=r['muon_lr'], weight_decay=r['weight_decay'], betas=betas,
                          dtype=dtype)
-    return model,opt,FastStep(model, dtype, r['batch']).backward,size
+    return model,Step(model, opt, dtype, loss=FusedLoss(model, dtype), micro_batch=r['batch'])
 
 def number_format(r, args):
     "The format of a recipe's products: its own, or the one that the parent found to be faster here"
@@ -50,43 +45,40 @@ def give_back():
     import ctypes
     if sys.platform=='linux' and hasattr(libc := ctypes.CDLL(None), 'malloc_trim'): libc.malloc_trim(0)
 
-def validation(model, size, tokens, n_tokens, dtype):
-    "Nats per token over consecutive windows, full softmax, dropout off; the same code for every recipe"
-    import numpy as np, torch
-    T = size.block_size
-    n = min((len(tokens)-1)//T, n_tokens//T)
-    w = torch.from_numpy(np.asarray(tokens[:n*T+1]).astype(np.int64))
-    xs,ys,was,total = w[:-1].view(n, T),w[1:].view(n, T),model.training,0.
-    model.eval()
-    with torch.no_grad(), torch.autocast('cpu', dtype=torch.bfloat16, enabled=dtype==torch.bfloat16):
-        for x,y in zip(xs.split(8), ys.split(8)):
-            loss = model(x, y)
-            total += (loss if isinstance(loss, torch.Tensor) else loss[1]).item()*len(x)
-    model.train(was)
-    return total/n
-
 def racer(name, r, seed, args, pipe):
-    "One recipe: trains for as many seconds as each message says"
+    "One recipe in its process; ours reuses freed memory, as a `Trainer` does"
+    from lightbrain.fast.kernels import kept_heap
+    with nullcontext() if r['step']=='plain' else kept_heap(): run(name, r, seed, args, pipe)
+
+def run(name, r, seed, args, pipe):
+    "Train for as many seconds as each message says"
     import torch
     from lightbrain.data import TokenDataset
-    from lightbrain.optim import lr_at, set_lr
+    from lightbrain.evaluate import mean_loss
+    from lightbrain.optim import lr_at
     from peers import plain_batch
     torch.set_num_threads(args.threads)
-    model,opt,grads,size = build(r, args, seed)
+    model,stepper = build(r, args, seed)
+    opt,T = stepper.optimizer,model.config.block_size
+    dtype = getattr(torch, args.dtype)
     train,val = (TokenDataset(args.data, s) for s in ('train','validation'))
     file = args.out/f'{name}-{seed}.pt'
-    clock,step,points,every = 0.,0,[],r['budget']/args.evals
+    clock,step,points = 0.,0,[]
+    every = r['budget']/args.evals
     if file.exists():
         s = torch.load(file, weights_only=True)
         model.load_state_dict(s['model']); opt.load_state_dict(s['opt'])
         clock,step,points = s['clock'],s['step'],s['points']
     def batch():
-        if r['step']=='plain': return plain_batch(train.path, r['batch'], size.block_size, torch.Generator().manual_seed(seed*10**6+step))
-        return train.batch(step, r['batch'], size.block_size, seed)
+        if r['step']=='plain': return plain_batch(train.path, r['batch'], T, torch.Generator().manual_seed(seed*10**6+step))
+        return train.batch(step, r['batch'], T, seed)
+    def rate():
+        if not clock: return r['lr']*0.01
+        return lr_at(int(1e4*clock/r['budget']), r['lr'], r['lr']*r['min_share'], int(1e4*r['warmup']), 10**4, r['schedule'])
     def look():
-        loss = validation(model, size, val.tokens, args.val_tokens, getattr(torch, args.dtype))
-        points.append([clock, step*r['batch']*size.block_size, loss])
-    grads(*batch()); opt.zero_grad(set_to_none=True)                 # memory, kernels: fetched before the clock starts
+        loss = mean_loss(model, val.tokens, max_tokens=args.val_tokens, dtype=dtype)    # the same for every recipe
+        points.append([clock, step*r['batch']*T, loss])
+    stepper.gradients(*batch()); opt.zero_grad(set_to_none=True)     # memory, kernels: fetched before the clock starts
     if not points: look()
     give_back()
     pipe.send('ready')
@@ -95,12 +87,8 @@ def racer(name, r, seed, args, pipe):
         while clock<until:
             torch.manual_seed(seed*10**6+step)
             start = time.perf_counter()
-            x,y = batch()
-            set_lr(opt, lr_at(int(1e4*clock/r['budget']), r['lr'], r['lr']*r['min_share'], int(1e4*r['warmup']), 10**4, r['schedule'])
-                   if clock else r['lr']*0.01)
-            loss = grads(x, y)
-            torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-            opt.step(); opt.zero_grad(set_to_none=True)
+            stepper.gradients(*batch())
+            stepper.update(rate())
             clock,step = clock+time.perf_counter()-start,step+1
             if clock>=len(points)*every or clock>=r['budget']: look()
         tmp = file.with_suffix('.tmp')

@@ -4,11 +4,11 @@
     python bench/recipe.py --data ... --out ... --only adamw,muon,muon-linear
 
 Every recipe has the same seconds, the same text and the same seeds, and trains in alternating slices (race.py). An
-ingredient wins if the mean of its differences is more than twice their spread (lesson 05a).
+ingredient wins if the mean of its differences is more than twice their spread (nbs/results/recipe.ipynb).
 """
 import argparse, json
-from lightbrain.recipe import recipe_table
 from race import RECIPE, options, race
+from tables import recipe_table
 
 MUON = dict(optimizer='muon', lr=3e-3)
 LINEAR = MUON | dict(schedule='linear', min_share=0.)

@@ -9,8 +9,8 @@ dropout, with the same seeds, on the same text, in alternating slices of one run
 the plain recipe's last one.
 """
 import argparse, json, statistics
-from lightbrain.recipe import plot_races, time_to_loss
 from race import RECIPE, options, race
+from tables import plot_races, time_to_loss
 
 def main():
     p = options(argparse.ArgumentParser(description=__doc__.split('\n')[0]))

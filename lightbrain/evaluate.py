@@ -8,7 +8,7 @@ Docs: https://lightbrain-dev.github.io/lightbrain/evaluate.html.md"""
 __all__ = ['ANSWER_WORDS', 'confusion_matrix', 'macro_f1', 'wilson', 'Score', 'eval_mode', 'head_losses', 'window_batches',
            'mean_and_se', 'window_losses', 'mean_loss', 'check_weights', 'perplexity', 'bits_per_byte',
            'bytes_per_token', 'ngram_keys', 'ngram_probs', 'ngram_losses', 'answer_ids', 'logits_after',
-           'answer_scores', 'QAResult', 'score_answers', 'check_tokenizer', 'pubmedqa']
+           'answer_scores', 'QAResult', 'score_answers', 'tokenizer_of', 'pubmedqa']
 
 # %% ../nbs/06_evaluate.ipynb #5d8f9e1e
 import math
@@ -20,6 +20,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from .core import pick_device
 from .corpus import pubmedqa_record, render_record
+from .tokenizer import same_tokenizer
 
 # %% ../nbs/06_evaluate.ipynb #0ccf4977
 ANSWER_WORDS = 'yes','no','maybe'
@@ -396,29 +397,37 @@ def score_answers(
                     truncated=truncated, skipped=skipped, ties=ties)
 
 # %% ../nbs/06_evaluate.ipynb #40b7d2ac
-def check_tokenizer(
-    model, # A GPT: `lm_head`
-    tokenizer, # Has `n_vocab`
-)->int: # Rows to spare: the model has them, the tokenizer has no token for them
-    "`ValueError` for a tokenizer with more tokens than the model has rows"
+def tokenizer_of(
+    model, # A GPT: `lm_head`, and `tokenizer` where it knows its own
+    tokenizer=None, # The one you mean; the model's own if not given
+): # The tokenizer of the model's ids
+    "`ValueError` if nobody knows it, and for one that is another model's"
+    own = getattr(model, 'tokenizer', None)
+    if tokenizer is None: tokenizer = own
+    if tokenizer is None:
+        raise ValueError("this model does not know its tokenizer; pass the one that made the ids "
+                         "it was trained on")
+    if own is not None and tokenizer is not own:
+        same_tokenizer(own, tokenizer, 'the model', 'the text')
     rows = len(model.lm_head.weight)
     if tokenizer.n_vocab>rows:
         raise ValueError(f"this tokenizer has {tokenizer.n_vocab:,} tokens, the model knows "
-                         f"{rows:,}: it is another model's; load the one in the model's folder, "
+                         f"{rows:,}: it is another model's; pass the one in the model's folder, "
                          "load_tokenizer(folder)")
-    return rows-tokenizer.n_vocab
+    return tokenizer
 
 # %% ../nbs/06_evaluate.ipynb #d3130a36
 def pubmedqa(
     model, # A GPT: `hidden`, `lm_head`, `config`
     records, # PubMedQA records with the fields of the hub or of the authors' JSON
-    tokenizer, # The model's own: `encode_ordinary`, `n_vocab`
+    tokenizer=None, # The model's own if not given; has `encode_ordinary`, `n_vocab`
     *,
     batch_size:int=32, # Prompts per forward pass B
     device=None, # Move the model there first; it stays where it is if not given
 )->QAResult: # Accuracy with interval, macro-F1, majority baseline, prompts cut, skipped, ties
     "Compare ' yes', ' no', ' maybe' after 'Answer:'; a long prompt keeps its end, the question"
     if batch_size<1: raise ValueError(f"batch_size={batch_size} must be at least 1; try 32")
+    tokenizer = tokenizer_of(model, tokenizer)
     records = [pubmedqa_record(o) for o in records]
     asked = [o for o in records if o.get('final_decision') in ANSWER_WORDS]
     if not asked:
@@ -426,7 +435,6 @@ def pubmedqa(
                          "maybe; use the labelled part, pqa_labeled")
     if device is not None: model.to(pick_device(device))
     check_weights(model)
-    check_tokenizer(model, tokenizer)
     answers = answer_ids(tokenizer)
     longest = max(map(len, answers))
     room = model.config.block_size-longest+1              # nobody reads the last token of an answer

@@ -9,25 +9,32 @@ __all__ = ['check_settings', 'keep_top_k', 'keep_top_p', 'sampling_probs', 'samp
            'as_prompt', 'next_ids', 'generate', 'pieces', 'stream']
 
 # %% ../nbs/07_sample.ipynb #2e9214c1
-import codecs, itertools, math
+import codecs, itertools, math, warnings
 from collections.abc import Iterable, Iterator
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 from .attention import split_heads
 from .model import GPT
-from .evaluate import check_weights, eval_mode
+from .evaluate import check_weights, eval_mode, tokenizer_of
 
 # %% ../nbs/07_sample.ipynb #ddfb82bf
 def check_settings(
     temperature:float=1.0, # 0 or more
     top_k:int|None=None, # 1 or more
     top_p:float|None=None, # Above 0, at most 1
+    max_new_tokens:int=0, # 0 or more
 )->None:
     "`ValueError` with a way out for settings that cannot work"
-    if not 0<=temperature<math.inf: raise ValueError(f"temperature={temperature} must be 0 (always the likeliest) or more; try 0.8")
-    if top_k is not None and top_k<1: raise ValueError(f"top_k={top_k} must be at least 1; leave it out to keep every token")
-    if top_p is not None and not 0<top_p<=1: raise ValueError(f"top_p={top_p} must be above 0 and at most 1; try 0.9")
+    if max_new_tokens<0:
+        raise ValueError(f"max_new_tokens={max_new_tokens} must be 0 or more; try 50")
+    if not 0<=temperature<math.inf:
+        raise ValueError(f"temperature={temperature} must be 0 (always the likeliest) or more; "
+                         "try 0.8")
+    if top_k is not None and top_k<1:
+        raise ValueError(f"top_k={top_k} must be at least 1; leave it out to keep every token")
+    if top_p is not None and not 0<top_p<=1:
+        raise ValueError(f"top_p={top_p} must be above 0 and at most 1; try 0.9")
 
 # %% ../nbs/07_sample.ipynb #17a3e8bd
 def keep_top_k(
@@ -39,14 +46,15 @@ def keep_top_k(
     least = logits.topk(k).values[...,-1:]                   # (...,1), the k-th largest
     above,tied = logits>least,logits==least
     room = k-above.sum(-1, keepdim=True)                     # (...,1), places left for the tied
-    return logits.masked_fill(~(above | (tied & (tied.cumsum(-1)<=room))), -math.inf)
+    keep = above | (tied & (tied.cumsum(-1)<=room))
+    return logits.masked_fill(~keep, -math.inf)
 
 # %% ../nbs/07_sample.ipynb #6e32a6a8
 def keep_top_p(
     probs:Tensor, # Probabilities (...,V)
     p:float, # Mass to reach, above 0 and at most 1
 )->Tensor: # (...,V), the others at 0, each row summing to 1 again
-    "Keep the fewest tokens whose probability together reaches `p`, eq. 7.3; among equals the lowest ids stay"
+    "Keep the fewest tokens that together reach `p`, eq. 7.3; among equals the lowest ids stay"
     if p>=1: return probs
     top,order = probs.sort(dim=-1, descending=True, stable=True)
     keep = top.cumsum(-1)-top < p-1e-6                       # mass of the likelier ones
@@ -64,13 +72,16 @@ def sampling_probs(
     "Temperature, then top-k, then top-p, eq. 7.1 to 7.3"
     check_settings(temperature, top_k, top_p)
     z = logits.float()
-    if not z.numel(): raise ValueError(f"logits of shape {tuple(z.shape)} hold no token to choose; give at least one row and one score")
+    if not z.numel():
+        raise ValueError(f"logits of shape {tuple(z.shape)} hold no token to choose; give at least "
+                         "one row and one score")
     best = z.max(-1, keepdim=True).values
     if not best.isfinite().all():     # NaN, +inf, or nothing but -inf
-        raise ValueError("a row of logits has no finite largest value (NaN, inf or all -inf); the model diverged: load an earlier checkpoint")
+        raise ValueError("a row of logits has no finite largest value (NaN, inf or all -inf); the "
+                         "model diverged: load an earlier checkpoint")
     if temperature==0: return torch.zeros_like(z).scatter(-1, z.argmax(-1, keepdim=True), 1.)
     z = z-best                                               # the best is 0: nothing can overflow
-    if top_k is not None: z = keep_top_k(z, top_k)           # temperature keeps the order, so k may go first
+    if top_k is not None: z = keep_top_k(z, top_k)           # temperature changes no order
     probs = (z/temperature).softmax(-1)
     return probs if top_p is None else keep_top_p(probs, top_p)
 
@@ -96,9 +107,11 @@ class KVCache:
         batch_size:int, # B, rows read side by side
     ):
         c,w = model.config,model.lm_head.weight
-        self.kv = w.new_empty(c.n_layer, 2, batch_size, c.n_head, c.block_size, c.n_embd//c.n_head)
+        head_dim = c.n_embd//c.n_head
+        self.kv = w.new_empty(c.n_layer, 2, batch_size, c.n_head, c.block_size, head_dim)
         self.n = 0                                               # tokens read
 
+# %% ../nbs/07_sample.ipynb #5d1f7e3b
 def read_on(
     model:GPT, # In eval mode: nothing is dropped here
     idx:Tensor, # The tokens that are new (B,t), int64
@@ -106,15 +119,20 @@ def read_on(
 )->Tensor: # Hidden states of the new tokens (B,t,C), after the last normalisation
     "What `model.hidden` says about the new tokens, without reading the old ones again"
     model.check_ids(idx)
-    t,n,m = model.transformer,cache.n,cache.n+idx.shape[1]
+    n = cache.n
+    m = n+idx.shape[1]
     if m>model.config.block_size:
-        raise ValueError(f"{m} tokens do not fit the context of {model.config.block_size}; read a shorter window anew")
+        raise ValueError(f"{m} tokens do not fit the context of {model.config.block_size}; read a "
+                         "shorter window anew")
+    t = model.transformer
     pos = torch.arange(n, m, device=idx.device)
-    sees = torch.arange(m, device=idx.device)<=pos[:,None]       # (t,m): the last t rows of the causal mask
+    sees = torch.arange(m, device=idx.device)<=pos[:,None]       # (t,m): end of the causal mask
     x = t.wte(idx) + t.wpe(pos)
     for block,kv in zip(t.h, cache.kv):
-        q,k,v = (split_heads(o, block.attn.n_head) for o in block.attn.c_attn(block.ln_1(x)).chunk(3, -1))
-        kv[0,:,:,n:m],kv[1,:,:,n:m] = k,v                        # each (B,H,t,D)
+        qkv = block.attn.c_attn(block.ln_1(x)).chunk(3, -1)
+        q,k,v = (split_heads(o, block.attn.n_head) for o in qkv)
+        kv[0,:,:,n:m] = k                                        # (B,H,t,D)
+        kv[1,:,:,n:m] = v
         k,v = kv[:,:,:,:m].to(q.dtype)
         y = F.scaled_dot_product_attention(q, k, v, attn_mask=sees)
         x = x + block.attn.c_proj(y.transpose(1, 2).reshape(x.shape))
@@ -126,7 +144,7 @@ def read_on(
 def next_logits(
     model, # A GPT: `hidden`, `lm_head`, `config`
     idx:Tensor, # Token ids (B,T)
-    cache:KVCache|None=None, # Holds what has been read of `idx` already; grows. None: read everything
+    cache:KVCache|None=None, # What has been read of `idx` already; grows. None: read everything
 )->Tensor: # Scores of the token that comes next, float32 (B,V)
     "Read the last `block_size` tokens; only the last position goes through the head"
     most = model.config.block_size
@@ -138,20 +156,26 @@ def next_logits(
 # %% ../nbs/07_sample.ipynb #933e006c
 def as_prompt(
     idx, # Token ids: list of ints, list of equally long lists, or tensor (T,) or (B,T)
-    config, # The model's config
+    block_size:int, # Most tokens in a row
+    n_vocab:int, # Tokens there are
 )->Tensor: # int64 (B,T)
     "Prompt ids as a batch; `ValueError` when empty, too long or outside the vocabulary"
     try: idx = torch.as_tensor(idx)
     except (ValueError, TypeError, RuntimeError):
-        raise ValueError("a prompt is a list of token ids, or equally long lists of them; encode text first, generate unequal prompts one by one") from None
+        raise ValueError("a prompt is a list of token ids, or equally long lists of them; encode "
+                         "text first, generate unequal prompts one by one") from None
     if idx.dim()==1: idx = idx[None]
     if idx.dim()!=2 or not idx.numel():
-        raise ValueError(f"a prompt of shape {tuple(idx.shape)} holds no token to start from; write at least one word, or start from <|endoftext|>")
-    if idx.is_floating_point(): raise ValueError(f"prompt ids must be whole numbers, got {idx.dtype}; use .long()")
-    if idx.shape[1]>config.block_size:
-        raise ValueError(f"the prompt has {idx.shape[1]} tokens, the model's context holds {config.block_size}; shorten it or use a model with a longer context")
-    if idx.min()<0 or idx.max()>=config.vocab_size:
-        raise ValueError(f"prompt ids run from {idx.min()} to {idx.max()}, the vocabulary from 0 to {config.vocab_size-1}; use the model's own tokenizer")
+        raise ValueError(f"a prompt of shape {tuple(idx.shape)} holds no token to start from; "
+                         "write at least one word, or start from <|endoftext|>")
+    if idx.is_floating_point():
+        raise ValueError(f"prompt ids must be whole numbers, got {idx.dtype}; use .long()")
+    if idx.shape[1]>block_size:
+        raise ValueError(f"the prompt has {idx.shape[1]} tokens, the model's context holds "
+                         f"{block_size}; shorten it or use a model with a longer context")
+    if idx.min()<0 or idx.max()>=n_vocab:
+        raise ValueError(f"prompt ids run from {idx.min()} to {idx.max()}, the vocabulary from 0 "
+                         f"to {n_vocab-1}; use the model's own tokenizer")
     return idx.long()
 
 # %% ../nbs/07_sample.ipynb #05dac95a
@@ -159,6 +183,7 @@ def next_ids(
     model, # A GPT
     idx:Tensor, # Prompt ids (B,T)
     max_new_tokens:int, # At most this many steps
+    n_vocab:int, # Tokens there are; the model's rows beyond are never drawn
     eos_token:int|None, # A row that drew it is finished and repeats it; None never stops
     generator:torch.Generator|None, # Source of randomness
     **how, # temperature, top_k, top_p
@@ -167,7 +192,8 @@ def next_ids(
     done = torch.zeros(len(idx), dtype=torch.bool, device=idx.device)
     cache = KVCache(model, len(idx)) if isinstance(model, GPT) else None
     for _ in range(max_new_tokens):
-        new = sample_logits(next_logits(model, idx, cache), generator=generator, **how)
+        logits = next_logits(model, idx, cache)[:,:n_vocab]
+        new = sample_logits(logits, generator=generator, **how)
         if eos_token is not None:
             new = torch.where(done, eos_token, new)
             done |= new==eos_token
@@ -176,6 +202,17 @@ def next_ids(
         idx = torch.cat([idx, new[:,None]], 1)
 
 # %% ../nbs/07_sample.ipynb #b6e8931c
+def _tokens_to_draw(model, n_vocab):
+    "How many rows of the head have a token; where some have none, a warning says so"
+    rows = len(model.lm_head.weight)
+    if n_vocab is None: n_vocab = getattr(model, 'n_tokens', rows)
+    if not 1<=n_vocab<=rows:
+        raise ValueError(f"n_vocab={n_vocab} must be from 1 to the model's {rows:,} rows")
+    if n_vocab<rows:
+        warnings.warn(f"the model has {rows-n_vocab:,} rows more than its tokenizer has tokens; "
+                      "they are never drawn", stacklevel=3)
+    return n_vocab
+
 def generate(
     model, # A GPT: `hidden`, `lm_head`, `config`
     idx, # Prompt ids, list of ints or (B,T); 1 to `block_size` tokens a row
@@ -185,14 +222,17 @@ def generate(
     top_k:int|None=None, # Keep the k likeliest
     top_p:float|None=None, # Keep the fewest that reach this probability
     eos_token:int|None=None, # Stop a row here; rows that finish early are filled up with it
+    n_vocab:int|None=None, # Ids from here on are never drawn; as many as its tokenizer has tokens
+
     generator:torch.Generator|None=None, # Source of randomness
 )->Tensor: # Prompt and new ids, int64 (B,T+new), on the model's device
     "Continue every row of `idx`, one token at a time; past the context the window slides"
-    check_settings(temperature, top_k, top_p)
-    if max_new_tokens<0: raise ValueError(f"max_new_tokens={max_new_tokens} must be 0 or more; try 50")
-    idx = as_prompt(idx, model.config).to(model.lm_head.weight.device)
+    check_settings(temperature, top_k, top_p, max_new_tokens)
+    n_vocab = _tokens_to_draw(model, n_vocab)
+    idx = as_prompt(idx, model.config.block_size, n_vocab).to(model.lm_head.weight.device)
     check_weights(model)
-    new = next_ids(model, idx, max_new_tokens, eos_token, generator, temperature=temperature, top_k=top_k, top_p=top_p)
+    new = next_ids(model, idx, max_new_tokens, n_vocab, eos_token, generator,
+                   temperature=temperature, top_k=top_k, top_p=top_p)
     return torch.cat([idx, *(o[:,None] for o in new)], 1)
 
 # %% ../nbs/07_sample.ipynb #43a92553
@@ -209,7 +249,7 @@ def pieces(
 # %% ../nbs/07_sample.ipynb #b7e614b2
 def stream(
     model, # A GPT: `hidden`, `lm_head`, `config`
-    tokenizer, # Has `encode_ordinary`, `decode_single_token_bytes`, `eot_token`
+    tokenizer, # Its own; None takes `model.tokenizer`, which a model from a folder has
     prompt:str|list, # Text, or a list of token ids
     max_new_tokens:int=100, # At most this many new tokens
     *,
@@ -220,11 +260,13 @@ def stream(
     generator:torch.Generator|None=None, # Source of randomness
 )->Iterator[str]: # Pieces of new text; joined they are the whole continuation
     "Text as it is written, without the prompt; bad input is refused before the first piece"
-    check_settings(temperature, top_k, top_p)
-    if max_new_tokens<0: raise ValueError(f"max_new_tokens={max_new_tokens} must be 0 or more; try 50")
+    check_settings(temperature, top_k, top_p, max_new_tokens)
+    tokenizer = tokenizer_of(model, tokenizer)
+    n_vocab = _tokens_to_draw(model, tokenizer.n_vocab)
     ids = tokenizer.encode_ordinary(prompt) if isinstance(prompt, str) else prompt
-    idx = as_prompt(ids, model.config).to(model.lm_head.weight.device)
+    idx = as_prompt(ids, model.config.block_size, n_vocab).to(model.lm_head.weight.device)
     eot = tokenizer.eot_token if stop_at_eot else None
     check_weights(model)
-    new = next_ids(model, idx, max_new_tokens, eot, generator, temperature=temperature, top_k=top_k, top_p=top_p)
+    new = next_ids(model, idx, max_new_tokens, n_vocab, eot, generator,
+                   temperature=temperature, top_k=top_k, top_p=top_p)
     return pieces(itertools.takewhile(lambda o: o!=eot, (o.item() for o in new)), tokenizer)

@@ -50,13 +50,15 @@ def command(env, script):
     def run(name, *args, cwd): return subprocess.run([*script(name), *map(str, args)], cwd=cwd, env=env, capture_output=True, text=True, encoding='utf-8')
     return run
 
-SMALL = '--preset nano --n-layer 2 --n-head 2 --n-embd 64 --batch-size 4 --lr 3e-3 --warmup-steps 5 --head-samples 256 --eval-tokens 1024 --device cpu --dtype float32'.split()
+OWN = '--train-tokenizer','1000'           # for `prepare`; SMALL is a model of that vocabulary
+SMALL = ('--preset nano --vocab-size 1000 --n-layer 2 --n-head 2 --n-embd 64 --batch-size 4 --lr 3e-3 --warmup-steps 5 '
+         '--eval-tokens 1024 --device cpu --dtype float32').split()
 
 @pytest.fixture(scope='session')
 def run(command, tmp_path_factory):
     "A folder with `data/` (prepared) and `run/` (40 steps of a small model)"
     here = tmp_path_factory.mktemp('small')
-    for args in (('prepare', '--source', 'synthetic:400', '--out', 'data'),
+    for args in (('prepare', '--source', 'synthetic:400', '--out', 'data', *OWN),
                  ('train', '--data', 'data', '--out', 'run', '--max-steps', 40, '--save-every', 10, '--eval-every', 20, *SMALL)):
         p = command(*args, cwd=here)
         assert p.returncode==0, p.stderr

@@ -1,24 +1,26 @@
-"What a cell cannot show of the fast step: every path on one ladder, real out-of-memory, other processes, checkpoints, benchmarks"
+"What a cell cannot show of the fast loss: every path on one ladder, real out-of-memory, other processes, checkpoints, benchmarks"
 import json, math, os, shutil, subprocess, sys, tempfile
 from contextlib import contextmanager
 import pytest, torch
 import torch.nn.functional as F
 from torch import nn
 from conftest import ROOT
-from lightbrain import attention, optim as optim_module
-from lightbrain.fast import faststep, kernels as kernels_module
+from lightbrain import attention
+from lightbrain.fast import faststep, kernels as kernels_module, muon as muon_module
 from lightbrain.attention import causal_mask
 from lightbrain.run.checkpoint import load_checkpoint, save_checkpoint
 from lightbrain.core import file_sha256, pick_dtype
-from lightbrain.fast.faststep import FastStep
+from lightbrain.fast.faststep import FusedLoss
 from lightbrain.fast.kernels import kernels
 from lightbrain.model import GPT, GPTConfig, count_params, cross_entropy
-from lightbrain.optim import make_optimizer
+from lightbrain.fast.muon import make_optimizer
+from lightbrain.optim import make_adamw
 from lightbrain.run import trainer as train_module
 from lightbrain.run.config import TrainConfig
 from lightbrain.prep.prepare import prepare
 from lightbrain.sample import KVCache, read_on
 from lightbrain.run.trainer import Trainer
+from lightbrain.train import Step, autocast
 
 try: from transformers import GPT2LMHeadModel
 except ImportError: GPT2LMHeadModel = None
@@ -43,9 +45,10 @@ class Plain:
     def hidden_of(self, x): return self.model.hidden(x)
     def loss(self, x, y): return cross_entropy(self.model.lm_head(self.model.hidden(x)), y)
 
-class Fast(FastStep):
+class Fast(FusedLoss):
+    def loss(self, x, y): return self(x, y)
     def hidden_of(self, x):
-        with self.autocast(): return self.hidden(self.model.transformer.wte(x)).float()
+        with autocast(x.device, self.dtype): return self.hidden(self.model.transformer.wte(x)).float()
 
 PATHS = {'by hand': lambda m: Plain(m, False), 'torch kernel': lambda m: Plain(m, True),
          'fast float32': lambda m: Fast(m, torch.float32, use_kernels=False)}
@@ -222,7 +225,7 @@ def test_an_untied_head_falls_off(name):
     assert not out['tied'] and not out['counted'] and not out['gradients'], out
 
 def test_an_untied_head_still_trains_correctly():
-    "FastStep does not assume tied weights; it looks"
+    "The loss does not assume tied weights; it looks"
     a,b = new_model(),new_model()
     for m in (a, b): m.lm_head.weight = nn.Parameter(m.lm_head.weight.detach().clone())
     want,got = gradients(Plain(a, False)),gradients(Fast(b, torch.float32))
@@ -233,7 +236,8 @@ def test_an_untied_head_still_trains_correctly():
 def test_compiled_body_climbs_too():
     path = Fast(new_model(), torch.float32, compile=True)
     assert leak(path)<1e-5 and far(path)<1e-4
-    assert path.compiled or any('torch.compile does not work' in o for o in path.notes)
+    assert path.body is not faststep.fast_body
+    print(path.notes or 'compiled')
 
 # Number formats
 
@@ -244,7 +248,9 @@ def test_a_t4_gets_float16_and_a_scaler(capability, dtype, monkeypatch):
     monkeypatch.setattr(torch.cuda, 'get_device_capability', lambda *a: capability)
     monkeypatch.setattr(torch.cuda, 'is_bf16_supported', lambda *a, **k: True)      # as torch says on a T4
     assert pick_dtype('cuda')==dtype
-    assert FastStep(new_model(), pick_dtype('cuda')).scaler().is_enabled()==(dtype==torch.float16)
+    m = new_model()
+    step = Step(m, make_adamw(m), loss=FusedLoss(m, pick_dtype('cuda')))
+    assert step.dtype==dtype and step.scaler.is_enabled()==(dtype==torch.float16)
 
 def test_bfloat16_on_a_cpu_only_where_the_processor_has_it(monkeypatch):
     for has in (True, False):
@@ -254,20 +260,20 @@ def test_bfloat16_on_a_cpu_only_where_the_processor_has_it(monkeypatch):
 
 def test_float16_with_a_real_scaler():
     "Scale, backward, unscale: float32's gradients come out, and an infinity skips the step"
-    m = new_model()
-    want,fast = gradients(Plain(new_model(), False)),FastStep(m, torch.float16)
-    opt,scaler = make_optimizer(m, 'muon'),fast.scaler()
-    fast.backward(*batch(2), scaler=scaler)
-    scaler.unscale_(opt)
+    m,want = new_model(),gradients(Plain(new_model(), False))
+    step = Step(m, make_optimizer(m, 'muon'), loss=FusedLoss(m, torch.float16))
+    step.gradients(*batch(2))
+    scale = step.scaler.get_scale()
     for n,p in m.named_parameters():
-        assert p.grad.isfinite().all() and (p.grad-want[n]).norm()<0.02*want[n].norm().clamp(min=1e-3), n
+        g = p.grad/scale
+        assert g.isfinite().all() and (g-want[n]).norm()<0.02*want[n].norm().clamp(min=1e-3), n
+    before = [p.detach().clone() for p in m.parameters()]
     m.transformer.h[0].mlp.c_fc.weight.grad[0,0] = math.inf
-    before,scale = [p.detach().clone() for p in m.parameters()],scaler.get_scale()
-    opt.zero_grad(); fast.backward(*batch(2), scaler=scaler)
-    m.transformer.h[0].mlp.c_fc.weight.grad[0,0] = math.inf
-    scaler._per_optimizer_states.clear()
-    scaler.step(opt); scaler.update()
-    assert scaler.get_scale()<scale and all(torch.equal(a, b) for a,b in zip(before, m.parameters()))
+    step.update()
+    assert step.guard.skipped==1 and step.scaler.get_scale()<scale
+    assert all(torch.equal(a, b) for a,b in zip(before, m.parameters()))
+    step(*batch(2))
+    assert step.guard.skipped==1 and not torch.equal(before[0], next(m.parameters()))     # the next one moves
 
 def test_nan_is_not_hidden():
     for name,make in PATHS.items():
@@ -303,8 +309,8 @@ def test_the_same_curve_over_100_steps():
 def test_muon_survives_a_checkpoint(tmp_path):
     "Stop, save, load into fresh objects, go on: the weights of an uninterrupted run, bit for bit"
     def train(m, opt, steps):
-        f = FastStep(m)
-        for i in steps: f.backward(*batch(i)); opt.step()
+        step = Step(m, opt, loss=FusedLoss(m))
+        for i in steps: step(*batch(i))
     one = new_model(); opt = make_optimizer(one, 'muon'); train(one, opt, range(6))
     two = new_model(); opt = make_optimizer(two, 'muon'); train(two, opt, range(3))
     save_checkpoint(tmp_path/'c', model=two, optimizer=opt, step=3)
@@ -316,20 +322,30 @@ def test_muon_survives_a_checkpoint(tmp_path):
 
 def test_muons_short_cut_wants_all_of_float32(monkeypatch):
     "The Gram matrix needs every digit: with TF32 or bfloat16 behind float32's back, Muon goes the straight way"
-    monkeypatch.setattr(optim_module, '_on_gram', lambda *a: 1/0)
+    monkeypatch.setattr(muon_module, '_on_gram', lambda *a: 1/0)
     w = torch.randn(8, 32)
-    with pytest.raises(ZeroDivisionError): optim_module.newton_schulz(w)          # here it would be taken
+    with pytest.raises(ZeroDivisionError): muon_module.newton_schulz(w)          # here it would be taken
     torch.set_float32_matmul_precision('medium')
-    try: assert optim_module.newton_schulz(w).isfinite().all()
+    try: assert muon_module.newton_schulz(w).isfinite().all()
     finally: torch.set_float32_matmul_precision('highest')
 
 def test_dropout_off_in_eval_on_in_training():
     m = GPT(GPTConfig(**(CFG.__dict__|dict(dropout=0.2))))
-    fast,(x,y) = FastStep(m),batch()
-    assert fast.loss(x, y).item()!=fast.loss(x, y).item()
-    torch.manual_seed(5); a = fast.loss(x, y).item()
-    torch.manual_seed(5); assert a==fast.loss(x, y).item()
-    m.eval(); assert fast.loss(x, y).item()==fast.loss(x, y).item()
+    loss,(x,y) = FusedLoss(m),batch()
+    assert loss(x, y).item()!=loss(x, y).item()
+    torch.manual_seed(5); a = loss(x, y).item()
+    torch.manual_seed(5); assert a==loss(x, y).item()
+    loss.eval(); assert loss(x, y).item()==loss(x, y).item()
+
+def test_a_look_between_two_batches_sees_the_weights_of_now():
+    "The head's copy belongs to a batch: without gradients the loss is that of the weights as they are"
+    m = new_model()
+    loss,(x,y) = FusedLoss(m, torch.float32),batch()
+    Step(m, torch.optim.SGD(m.parameters(), lr=1.), loss=loss)(x, y)
+    assert loss.low is not None
+    with torch.no_grad(): now = loss(x, y)
+    torch.testing.assert_close(now, Plain(m, False).loss(x, y).detach(), rtol=1e-5, atol=1e-5)
+    assert (loss(x, y)-now).abs()>1e-3                                             # the copy is older: it would show
 
 # The trainer's use of it
 
@@ -340,26 +356,27 @@ def data(tmp_path_factory):
     return d
 
 def fast_trainer(data, out, **kw):
-    c = dict(preset='nano', n_layer=1, n_head=2, n_embd=32, block_size=32, max_steps=8, warmup_steps=2, batch_size=8, step='fast',
+    c = dict(preset='nano', vocab_size=50257, n_layer=1, n_head=2, n_embd=32, block_size=32, max_steps=8, warmup_steps=2, batch_size=8, step='fast',
              optimizer='muon', eval_every=8, save_every=3, eval_tokens=256, log_every=1, device='cpu', dtype='float32')
     return Trainer(TrainConfig(**c|kw), data, out, progress=False)
 
 def cramped(t, room):
     "From its fourth step on, a trainer's memory holds `room` windows"
-    real = t.net.forward
-    def f(x, y, g):
+    loss = t.stepper.loss
+    real = loss.forward
+    def f(x, y):
         if t.step>=3 and len(x)>room: raise torch.OutOfMemoryError('no room')
-        return real(x, y, g)
-    t.net.forward = f
+        return real(x, y)
+    loss.forward = f
     return t
 
 def dies_at(step, t):
     "A trainer that is gone before a step"
-    real = t.train_step
-    def f():
-        if t.step==step: raise ZeroDivisionError
-        return real()
-    t.train_step = f
+    real = t.batch
+    def f(n):
+        if n==step: raise ZeroDivisionError
+        return real(n)
+    t.batch = f
     return t
 
 def weights(t): return torch.cat([p.detach().flatten() for p in t.model.parameters()])
@@ -367,15 +384,15 @@ def weights(t): return torch.cat([p.detach().flatten() for p in t.model.paramete
 def test_a_halved_batch_is_part_of_the_run(data, tmp_path):
     "Memory runs out, the run is interrupted, and goes on where there is room: the same bits all the same"
     whole = cramped(fast_trainer(data, tmp_path/'whole', dropout=0.2), 3).fit()
-    assert whole.micro_batch==2 and sum('did not fit' in o for o in whole.messages)==2
+    assert whole.stepper.micro_batch==2 and sum('did not fit' in o for o in whole.messages)==2
     with pytest.raises(ZeroDivisionError): dies_at(7, cramped(fast_trainer(data, tmp_path/'cut', dropout=0.2), 3)).fit()
     shutil.copytree(tmp_path/'cut', tmp_path/'forgets')
     again = fast_trainer(data, tmp_path/'cut', dropout=0.2).fit()
-    assert again.micro_batch==2 and torch.equal(weights(again), weights(whole))
+    assert again.stepper.micro_batch==2 and torch.equal(weights(again), weights(whole))
     roomy = fast_trainer(data, tmp_path/'roomy', dropout=0.2).fit()
     assert not torch.equal(weights(roomy), weights(whole))                        # the size of the pieces does show
     forgets = fast_trainer(data, tmp_path/'forgets', dropout=0.2)
-    forgets.micro_batch = 1                                                       # smaller than the one that was saved
+    forgets.stepper.micro_batch = 1                                                       # smaller than the one that was saved
     assert not torch.equal(weights(forgets.fit()), weights(whole))
     assert any('1 window at once here, 2 windows at once before' in o for o in forgets.messages)      # and it says so
     assert not any('windows at once before' in o for o in again.messages)
@@ -386,22 +403,23 @@ def test_a_measurement_does_not_change_a_run(data, tmp_path, monkeypatch):
     want = fast_trainer(data, tmp_path/'want').fit()
     monkeypatch.setattr(train_module, 'faster_dtype', lambda dtype, device: torch.float32)
     t = fast_trainer(data, tmp_path/'run', dtype='auto')
-    assert t.dtype==torch.float32 and t.objective.fast.dtype==torch.float32
+    assert t.stepper.dtype==t.stepper.loss.dtype==torch.float32
     with pytest.raises(ZeroDivisionError): dies_at(7, t).fit()
     assert 'fast step: products in float32' in t.messages
     monkeypatch.setattr(train_module, 'faster_dtype', lambda dtype, device: dtype)
-    assert fast_trainer(data, tmp_path/'other', dtype='auto').dtype==torch.bfloat16
+    assert fast_trainer(data, tmp_path/'other', dtype='auto').stepper.dtype==torch.bfloat16
     t = fast_trainer(data, tmp_path/'run', dtype='auto').fit()
-    assert t.dtype==t.objective.fast.dtype==t.optimizer.dtype==torch.float32 and torch.equal(weights(t), weights(want))
+    assert t.stepper.dtype==t.stepper.loss.dtype==t.optimizer.dtype==torch.float32
+    assert torch.equal(weights(t), weights(want))
 
 @pytest.mark.skipif(not shutil.which('c++') and not shutil.which('g++'), reason='torch.compile needs a C++ compiler here')
 def test_the_trainer_compiles_or_says_why_not(data, tmp_path, monkeypatch):
     plain = fast_trainer(data, tmp_path/'plain', max_steps=3, dropout=0.).fit()
     compiled = fast_trainer(data, tmp_path/'compiled', max_steps=3, dropout=0., compile=True).fit()
     torch.testing.assert_close(weights(compiled), weights(plain), rtol=1e-3, atol=1e-4)
-    assert compiled.objective.fast.compiled or any('torch.compile does not work' in o for o in compiled.messages)
+    assert compiled.stepper.loss.body is not faststep.fast_body
     def broken(*a, **k): raise RuntimeError('no compiler')
-    monkeypatch.setattr(faststep.torch, 'compile', lambda f: broken)
+    monkeypatch.setattr(faststep.torch, 'compile', lambda f, **kw: broken)
     fell = fast_trainer(data, tmp_path/'fell', max_steps=3, dropout=0., compile=True).fit()
     assert torch.equal(weights(fell), weights(plain)) and any('torch.compile does not work' in o for o in fell.messages)
 
@@ -409,20 +427,24 @@ def test_the_trainer_compiles_or_says_why_not(data, tmp_path, monkeypatch):
 
 CRAMPED = '''
 import resource, torch
-from lightbrain.fast.faststep import FastStep
+from lightbrain.fast.faststep import FusedLoss
 from lightbrain.model import GPT, GPTConfig
+from lightbrain.optim import make_adamw
+from lightbrain.train import Step
 torch.manual_seed(0)
 m = GPT(GPTConfig(vocab_size=20011, block_size=64, n_layer=2, n_head=2, n_embd=64, dropout=0.))
-f = FastStep(m, torch.float32, micro_batch=64)
+def new_step(**kw): return Step(m, make_adamw(m), loss=FusedLoss(m, torch.float32), **kw)
+step = new_step()
 x = torch.randint(20011, (64, 64))
-FastStep(m, torch.float32, micro_batch=1).backward(x[:2], x[:2])          # whatever is needed once
+new_step(micro_batch=1).gradients(x[:2], x[:2])          # whatever is needed once
 used = int(open('/proc/self/statm').read().split()[0])*resource.getpagesize()
 resource.setrlimit(resource.RLIMIT_AS, (used+120*2**20, resource.RLIM_INFINITY))
-loss = f.backward(x, x)
+step.gradients(x, x)
 resource.setrlimit(resource.RLIMIT_AS, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
 grad = m.transformer.h[0].mlp.c_fc.weight.grad.clone()
-FastStep(m, torch.float32, micro_batch=64).backward(x, x)
-print(f.micro_batch, sum('out of memory' in o for o in f.notes), torch.allclose(grad, m.transformer.h[0].mlp.c_fc.weight.grad, atol=1e-6))
+new_step().gradients(x, x)
+same = torch.allclose(grad, m.transformer.h[0].mlp.c_fc.weight.grad, atol=1e-6)
+print(step.micro_batch, sum('did not fit' in o for o in step.notes), same)
 '''
 
 @pytest.mark.skipif(not sys.platform.startswith('linux'), reason='needs RLIMIT_AS')
@@ -530,9 +552,9 @@ def test_a_folder_that_we_may_not_use(tmp_path, monkeypatch):
         assert k is None and '; PyTorch does the same' in line and '\n' not in line
     if kernels()[0]: assert 'no home folder' in kernels.__wrapped__()[1]
 
-C_FAULTS = dict(head=('e[y[i]]*r - 1','e[y[i]]*r'), gelu=('.5f*a*(1 + t)','.5f*a*(2 + t)'), gelu_back=('1 + .134145f*a*a','1'),
-    drop_add=('x[i] + up(y[i])','x[i] - up(y[i])'), drop_back=('down(g[i]*','down(2*g[i]*'), attend=('(up(p[j]) - m)*scale','(up(p[j]) - m)'),
-    mask=('len = r%t + 1;\n        float m','len = t;\n        float m'), attend_back=('(e[j] - dot)*scale','e[j]*scale'))
+C_FAULTS = dict(head=('e[y[i]]*r - 1','e[y[i]]*r'), gelu=('.5f*a*(1 + gate','.5f*a*(2 + gate'), gelu_back=('1 + .134145f*a*a','1'),
+    drop_add=('x[i] + up(y[i])','x[i] - up(y[i])'), drop_back=('down(g[i]*','down(2*g[i]*'), attend=('(up(p[j]) - top)*scale','(up(p[j]) - top)'),
+    mask=('len = r%t + 1;\n        float top','len = t;\n        float top'), attend_back=('(e[j] - dot)*scale','e[j]*scale'))
 
 @pytest.mark.skipif(not kernels()[0], reason='no C compiler here')
 @pytest.mark.parametrize('dtype', [torch.bfloat16, torch.float32])

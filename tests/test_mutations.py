@@ -1,22 +1,20 @@
 "Faults that once survived every test: each property is tested, then tested with the fault planted, where it must fail"
-import contextlib, inspect, io, json, math
-import pytest, torch
+import contextlib, inspect, io, json, math, random
+import numpy as np, pytest, torch
 from torch import nn
-from lightbrain import cli, evaluate, optim, sample
-from lightbrain.fast import kernels
+from lightbrain import cli, evaluate, sample
+from lightbrain.fast import kernels, muon
 from lightbrain.run import trainer as train
 from lightbrain.fast.budget import probe
-from lightbrain.run.checkpoint import rng_state
 from lightbrain.run.config import TrainConfig
 from lightbrain.corpus import render_record, synthetic_records
 from lightbrain.data import TokenDataset
 from lightbrain.prep.prepare import prepare
 from lightbrain.model import GPT, GPTConfig
 from lightbrain.tokenizer import gpt2_tokenizer
-from lightbrain.run.log import validation_loss
 
 SIZE = dict(n_layer=1, n_head=2, n_embd=16, block_size=16, dropout=0.5)
-CONFIG = TrainConfig.from_dict(SIZE | dict(preset='nano', batch_size=2, max_steps=2, warmup_steps=1, eval_tokens=64, head_samples=64,
+CONFIG = TrainConfig.from_dict(SIZE | dict(preset='tiny', batch_size=2, max_steps=2, warmup_steps=1, eval_tokens=64,
     device='cpu', dtype='float32'))
 PROMPT = 'Fever fell'
 
@@ -69,7 +67,7 @@ def muon_steps_fit_the_shape(place):
     def step(g):
         p = nn.Parameter(torch.zeros_like(g))
         p.grad = g.clone()
-        optim.Muon([dict(params=[p], muon=True)], lr=1., weight_decay=0., dtype=torch.float32).step()
+        muon.Muon([dict(params=[p], muon=True)], lr=1., weight_decay=0., dtype=torch.float32).step()
         return p.detach()
     for m,n in ((64, 16), (48, 3), (16, 16)):
         g = torch.randn(m, n, generator=torch.Generator().manual_seed(m))
@@ -89,7 +87,7 @@ def without_n_ctx(m):
     whole = GPT.hf_config
     m.setattr(GPT, 'hf_config', lambda self: {k:v for k,v in whole(self).items() if k!='n_ctx'})
 
-# Every switch of `lightbrain-generate` reaches the dice
+# Every switch of `lightbrain-generate` reaches the sampler
 
 def said(place, **how):
     "What `lightbrain-generate` writes"
@@ -141,8 +139,15 @@ def shifted_bytes(cut):
     return plant
 
 def one_token_less(m):
-    real = evaluate.windows
-    m.setattr(evaluate, 'windows', lambda n, *a: real(n-1, *a))
+    real = evaluate.window_batches
+    m.setattr(evaluate, 'window_batches', lambda n, *a: real(n-1, *a))
+
+# One mean loss: every token but the first, once, in float32 whatever goes on around it
+
+def mean_loss_is_of_every_token(place):
+    m,ids = place.model,torch.randint(50257, (100,), generator=own())
+    with evaluate.eval_mode(m): nats = sum(m(ids[None,i:i+16][:,:99-i], ids[None,i+1:i+17])[1].item()*min(16, 99-i) for i in range(0, 99, 16))
+    with torch.autocast('cpu', dtype=torch.bfloat16): assert abs(evaluate.mean_loss(m, ids)*99/nats-1)<1e-6
 
 # One row of NaN, which the text at hand does not use
 
@@ -166,12 +171,51 @@ READ = {
 def unchecked(m):
     for module in (evaluate, sample): m.setattr(module, 'check_weights', lambda model: None)
 
-# The caller's dice
+# The tokenizer is the model's: an answer counts as a whole, and what has no token is never said
 
-def state(): s = rng_state(); return s['python'],s['numpy'][1].tolist(),s['numpy'][2:],s['torch'].tolist()
+class Letters:
+    "One token per letter, 128 of them"
+    n_vocab,eot_token = 128,0
+    def encode_ordinary(self, s): return [ord(c) for c in s]
+    def decode_single_token_bytes(self, i): return bytes([i])
+
+def speller(rows):
+    torch.manual_seed(0)
+    model = GPT(GPTConfig(**SIZE | dict(vocab_size=rows, block_size=64)))
+    with torch.no_grad(): model.lm_head.weight.mul_(20)
+    return model
+
+def an_answer_counts_as_a_whole(place):
+    records,model = synthetic_records(4),speller(128)
+    prompts = [Letters().encode_ordinary(render_record(o, answer=False))[-59:] for o in records]
+    def whole(prompt, word):
+        ids = prompt+Letters().encode_ordinary(' '+word)
+        with evaluate.eval_mode(model): logp = model(torch.tensor([ids[:-1]]))[0][0].log_softmax(-1)
+        return sum(logp[i-1,ids[i]].item() for i in range(len(prompt), len(ids)))
+    want = [max(evaluate.ANSWER_WORDS, key=lambda w: whole(p, w)) for p in prompts]
+    assert evaluate.pubmedqa(model, records, Letters()).predictions==want
+
+def no_row_without_a_token_is_drawn(place):
+    with pytest.warns(UserWarning, match='the model has 72 rows more'):
+        said = ''.join(sample.stream(speller(200), Letters(), 'Fever', 40, temperature=5., generator=own(), stop_at_eot=False))
+    assert len(said)==40 and said.isascii()
+
+def anothers_tokenizer_is_refused(place):
+    model = speller(100)
+    for use in (lambda: evaluate.pubmedqa(model, synthetic_records(1), Letters()), lambda: sample.stream(model, Letters(), 'abc')):
+        try: use()
+        except ValueError as e: assert 'this tokenizer has 128 tokens, the model knows 100' in str(e)
+        else: assert False, 'a score, or a text, of a model that does not know these tokens'
+
+def any_tokenizer(m):
+    for module in (evaluate, sample): m.setattr(module, 'tokenizer_of', lambda model, tokenizer: tokenizer)
+
+# The caller's random state
+
+def state(): return random.getstate(),str(np.random.get_state()[1].tolist()),np.random.get_state()[2:],torch.get_rng_state().tolist()
 
 def calm(f):
-    "Neither Python's nor NumPy's nor torch's dice have moved after `f(place)`"
+    "Python's, NumPy's and torch's generators stand where they stood before `f(place)`"
     def check(place):
         place.model.train()
         torch.manual_seed(5)
@@ -189,7 +233,7 @@ QUIET = {
     'from_pretrained': lambda o: GPT.from_pretrained(o.saved),
     'perplexity': lambda o: evaluate.perplexity(o.model, list(range(99))),
     'pubmedqa': lambda o: evaluate.pubmedqa(o.model, synthetic_records(2), gpt2_tokenizer()),
-    'validation_loss': lambda o: validation_loss(o.model, TokenDataset(o.data, 'validation').tokens, 64),
+    'mean_loss': lambda o: evaluate.mean_loss(o.model, list(range(99)), max_tokens=64),
     'evaluation': lambda o: cli.evaluation(o.model, o.data, 64),
     'generate': lambda o: sample.generate(o.model, [1, 2], 4, generator=own()),
     'stream': lambda o: list(sample.stream(o.model, gpt2_tokenizer(), PROMPT, 4, generator=own())),
@@ -213,26 +257,32 @@ def random_rows(m):
     m.setattr(kernels, 'softmax_less_truth_', lambda *a: (torch.randn(2), real(*a))[1])
 
 NOISE = {'Trainer':no_fork, 'fit':nothing_put_back, 'probe':no_fork, 'from_pretrained':built_by_chance, 'perplexity':still_dropping,
-    'pubmedqa':still_dropping, 'validation_loss':still_dropping, 'evaluation':still_dropping, 'generate':no_generator, 'stream':no_generator,
+    'pubmedqa':still_dropping, 'mean_loss':still_dropping, 'evaluation':still_dropping, 'generate':no_generator, 'stream':no_generator,
     'lightbrain-generate':no_generator, 'show_samples':no_generator, 'kernels_agree':random_rows, 'batch':by_chance}
 
 # The table: fault -> (property, how the fault is planted)
 
 FAULTS = {
-    'pubmedqa keeps the start': (a_long_prompt_keeps_its_end, rewrite(evaluate, 'pubmedqa', 'o[-size:]', 'o[:size]')),
-    "Muon's shape factor is missing": (muon_steps_fit_the_shape, rewrite(optim, 'muon_update', 'alpha=-lr*longer', 'alpha=-lr')),
-    "Muon's shape factor upside down": (muon_steps_fit_the_shape, rewrite(optim, 'muon_update', 'p.shape[0]/p.shape[1]', 'p.shape[1]/p.shape[0]')),
+    'pubmedqa keeps the start': (a_long_prompt_keeps_its_end, rewrite(evaluate, 'pubmedqa', 'o[-room:]', 'o[:room]')),
+    "Muon's shape factor is missing": (muon_steps_fit_the_shape, rewrite(muon, 'muon_update', 'alpha=-lr*longer', 'alpha=-lr')),
+    "Muon's shape factor upside down": (muon_steps_fit_the_shape, rewrite(muon, 'muon_update', 'p.shape[0]/p.shape[1]', 'p.shape[1]/p.shape[0]')),
+    'one window less': (mean_loss_is_of_every_token, rewrite(evaluate, 'window_batches', 'if rest:', 'if 0:')),
+    'in the format around it': (mean_loss_is_of_every_token, rewrite(evaluate, 'window_losses', 'with eval_mode(model), fast:', 'with eval_mode(model):')),
+    'the first token of an answer': (an_answer_counts_as_a_whole,
+        rewrite(evaluate, 'pubmedqa', 'answer_ids(tokenizer)', '[a[:1] for a in answer_ids(tokenizer)]')),
+    'rows without a token': (no_row_without_a_token_is_drawn, rewrite(sample, 'next_ids', '[:,:n_vocab]', '')),
+    "another model's tokenizer": (anothers_tokenizer_is_refused, any_tokenizer),
     'n_ctx is missing': (config_json_names_the_context_twice, without_n_ctx),
     '--top-p is ignored': (narrow(top_p=1e-9), deaf_to('top_p', None)),
     '--top-k is ignored': (narrow(top_k=1), deaf_to('top_k', None)),
     '--temperature is ignored': (narrow(temperature=0.), deaf_to('temperature', 30.)),
     '--seed is ignored': (the_seed_decides, deaf_to('generator', None)),
-    'bytes of a token that is not scored': (bits_are_of_the_same_tokens_as_bytes, rewrite(cli, 'evaluation', 'tokens[1:]', 'tokens')),
-    'bytes of the tokens read': (bits_are_of_the_same_tokens_as_bytes, rewrite(cli, 'evaluation', 'tokens[1:]', 'tokens[:-1]')),
+    'bytes of a token that is not scored': (bits_are_of_the_same_tokens_as_bytes, rewrite(cli, '_on_text', 'tokens[1:]', 'tokens')),
+    'bytes of the tokens read': (bits_are_of_the_same_tokens_as_bytes, rewrite(cli, '_on_text', 'tokens[1:]', 'tokens[:-1]')),
     'bytes of one token less': (bits_are_of_the_same_tokens_as_bytes, shifted_bytes(slice(1, None))),
     'one token is not scored': (bits_are_of_the_same_tokens_as_bytes, one_token_less),
 } | {f'{name} reads weights that are NaN': (a_row_of_nan_is_refused(READ[name]), unchecked) for name in READ
-} | {f"{name} throws the caller's dice": (calm(QUIET[name]), NOISE[name]) for name in NOISE}
+} | {f"{name} draws from the caller's generators": (calm(QUIET[name]), NOISE[name]) for name in NOISE}
 
 @pytest.mark.parametrize('fault', FAULTS)
 def test_the_property(fault, place): FAULTS[fault][0](place)

@@ -3,17 +3,18 @@ import os, signal, subprocess, sys, time
 from pathlib import Path
 import pytest, torch
 from safetensors.torch import load_file
-from lightbrain.run.archive import list_checkpoints
-from lightbrain.prep.prepare import prepare
-from lightbrain.run.trainer import TrainConfig, Trainer
+from lightbrain.run.checkpoint import list_checkpoints
+from lightbrain.run.config import TrainConfig
+from lightbrain.run.trainer import Trainer
+from test_unbreakable import write_set
 
 pytestmark = pytest.mark.skipif(not torch.distributed.is_available() or not torch.distributed.is_gloo_available(),
     reason='this torch has no gloo')
-SETTINGS = dict(preset='nano', n_layer=1, n_head=2, n_embd=32, block_size=32, dropout=0., batch_size=4, grad_accum=2,
+SETTINGS = dict(preset='nano', vocab_size=512, n_layer=1, n_head=2, n_embd=32, block_size=32, dropout=0., batch_size=4, grad_accum=2,
     lr=0.1, warmup_steps=1, schedule='constant',
                 max_steps=20, eval_every=20, eval_tokens=64, save_every=5, log_every=1, device='cpu', dtype='float32')
 
-# Runs `lightbrain.run.trainer` with SGD; notes its pid, its first gradient, and can be told to go wrong
+# Runs `lightbrain-train` with SGD; notes its pid, its first gradient, and can be told to go wrong
 SCRIPT = '''
 import os, sys, time, torch
 from pathlib import Path
@@ -23,26 +24,27 @@ torch.set_num_threads(1)
 out,fault = Path(sys.argv[sys.argv.index('--out')+1]),os.environ.get('FAULT')
 rank = os.environ.get('RANK', '0')
 train.build_optimizer = lambda model, config: torch.optim.SGD(model.parameters(), lr=config.lr)
-real,clip = train.Trainer.train_step,torch.nn.utils.clip_grad_norm_
+real,clip = train.Trainer.gradients,torch.nn.utils.clip_grad_norm_
 def first_gradient(params, *a):
     params = list(params)
     path = out.with_name(out.name+'.grad')
     if rank=='0' and not path.exists(): save_file({str(i):p.grad.clone() for i,p in enumerate(params)}, path)
     return clip(params, 1e9)
 torch.nn.utils.clip_grad_norm_ = first_gradient
-def step(self):
+def gradients(self, x, y):
     with open(out.with_name(f'{out.name}.rank{rank}'), 'a') as f: f.write(f'{os.getpid()} {self.step}\\n')
     if fault=='slow': time.sleep(0.15)
-    return real(self)
-train.Trainer.train_step = step
-train.main()
+    return real(self, x, y)
+train.Trainer.gradients = gradients
+from lightbrain.cli import train
+train.shell()
 '''
 
 @pytest.fixture(scope='module')
 def home(tmp_path_factory):
     "A prepared set and the script"
     here = tmp_path_factory.mktemp('parallel')
-    prepare('synthetic:60', here/'data', progress=False)
+    write_set(here/'data', 60)
     (here/'script.py').write_text(SCRIPT)
     return here
 
@@ -89,7 +91,7 @@ def test_negative_control_overlapping_rows(runs):
     t.gradients(x[:len(x)//2], y[:len(y)//2])
     want = load_file(runs/'one.grad')
     far = max((p.grad-want[str(i)]).abs().max().item() for i,p in enumerate(t.model.parameters()))
-    t.optimizer.zero_grad(); t.gradients(x, y)
+    t.gradients(x, y)
     near = max((p.grad-want[str(i)]).abs().max().item() for i,p in enumerate(t.model.parameters()))
     assert far>1e-4 and near<1e-6
 

@@ -3,7 +3,7 @@ import csv, gzip, json, re
 import xml.etree.ElementTree as ET
 from collections import Counter
 import pytest
-from conftest import SHARED, SMALL
+from conftest import OWN, SHARED, SMALL
 from lightbrain.corpus import ENDINGS, MIDDLES, ONSETS, STEMS
 from lightbrain.prep.markup import read_pubmed, verify_md5
 from lightbrain.prep.sources import load_documents
@@ -109,7 +109,7 @@ def test_both_dialects_of_pubmedqa_agree():
     assert a==b==c
 
 def test_chain_on_real_text(command, tmp_path):
-    p = command('prepare', '--source', SHARED/'dev'/'pubmedqa_dev_ori.json', '--out', 'data', cwd=tmp_path)
+    p = command('prepare', '--source', SHARED/'dev'/'pubmedqa_dev_ori.json', '--out', 'data', *OWN, cwd=tmp_path)
     assert p.returncode==0 and 'kept 500, dropped 0' in p.stdout, p.stderr
     p = command('train', '--data', 'data', '--out', 'run', '--max-steps', 30, '--eval-every', 15, *SMALL, cwd=tmp_path)
     assert p.returncode==0, p.stderr

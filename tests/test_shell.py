@@ -2,18 +2,43 @@
 import json, os, re, signal, subprocess, sys, time
 from configparser import ConfigParser
 import pytest
+import lightbrain
 from conftest import ROOT, SMALL
 
 ini = ConfigParser(delimiters='=')
 ini.read(ROOT/'settings.ini')
 COMMANDS = [o.split(' = ')[0].removeprefix('lightbrain-') for o in ini['DEFAULT']['console_scripts'].strip().splitlines()]
 
+def loaded(p):
+    "The modules that a process with `-X importtime` says it has imported"
+    return set(re.findall(r'^import time:.*\| *(\S+)$', p.stderr, re.M))
+
 @pytest.mark.parametrize('name', COMMANDS)
-def test_help_needs_no_torch(command, tmp_path, name):
-    p = command(name, '--help', cwd=tmp_path)
+def test_help_needs_no_torch(script, env, tmp_path, name):
+    words = [sys.executable, '-X', 'importtime', script(name)[1], '--help']
+    p = subprocess.run(words, cwd=tmp_path, env=env, capture_output=True, text=True)
     assert p.returncode==0 and p.stdout.startswith(f'usage: lightbrain-{name}')
-    code = f"import sys; from lightbrain.cli import {name}; assert 'torch' not in sys.modules"
-    subprocess.run([sys.executable, '-c', code], check=True)
+    assert 'lightbrain.cli' in loaded(p) and 'torch' not in loaded(p)
+
+@pytest.mark.parametrize('name', lightbrain.__all__)
+def test_the_top_level(site, env, tmp_path, name):
+    "`from lightbrain import GPT` works, and nothing is loaded before it is asked for"
+    words = [sys.executable, '-X', 'importtime', '-c', 'import lightbrain; print(dir(lightbrain))']
+    p = subprocess.run(words, cwd=tmp_path, env=env, capture_output=True, text=True)
+    assert name in p.stdout and 'lightbrain' in loaded(p) and not [o for o in loaded(p) if o.startswith(('lightbrain.','torch'))]
+    code = f"from lightbrain import {name} as o; print(callable(o), o.__module__)"
+    p = subprocess.run([sys.executable, '-c', code], cwd=tmp_path, env=env, capture_output=True, text=True)
+    assert p.stdout.split()==['True', f'lightbrain.{lightbrain._HOME[name]}'], p.stderr
+    with pytest.raises(AttributeError, match='it has GPT'): lightbrain.gtp
+
+def test_the_wheel(site):
+    "Every room is in it, and the mark that its types may be trusted; no page, no measurement, no test"
+    files = {o.relative_to(site).as_posix() for o in (site/'lightbrain').rglob('*') if o.suffix!='.pyc'}
+    code = {o.relative_to(ROOT).as_posix() for o in (ROOT/'lightbrain').rglob('*.py')}
+    assert code<=files and 'lightbrain/py.typed' in files
+    assert not [o for o in files if o.endswith('.ipynb') or 'races' in o]
+    tops = {o.name for o in site.iterdir()}-{'bin','sitecustomize.py','__pycache__','lightbrain'}
+    assert all(o.endswith('.dist-info') for o in tops), tops
 
 OLDER = """import sys
 import fastcore.script as s              # as of 2.2.12, Colab's: no CliError, and flags are spelled --max_steps only
@@ -69,6 +94,37 @@ def test_the_chain(run, command):
     vals = [o['val_loss'] for o in rows if o['val_loss']]
     assert vals[-1]<vals[0]
 
+def test_the_tokenizer_travels(run, command, tmp_path):
+    "Two files go from the set to the model; a set made with them from there is the same set"
+    for o in ('vocab.json','merges.txt'): assert (run/'data'/o).read_bytes()==(run/'run'/'model'/o).read_bytes()
+    p = command('prepare', '--source', 'synthetic:400', '--out', 'again', '--tokenizer', run/'run'/'model', cwd=tmp_path)
+    assert p.returncode==0 and '1,000 tokens' in p.stdout and '--vocab-size 1000' in p.stdout, p.stderr
+    assert (tmp_path/'again'/'train.bin').read_bytes()==(run/'data'/'train.bin').read_bytes()
+    p = command('prepare', '--source', 'synthetic:400', '--out', 'other', '--train-tokenizer', 900, cwd=tmp_path)
+    assert p.returncode==0 and (tmp_path/'other'/'train.bin').read_bytes()!=(run/'data'/'train.bin').read_bytes()
+
+def test_held_out_text_teaches_no_tokenizer(command, tmp_path):
+    "A word of the held-out side only is no token, one of the training side is: planted in both"
+    from lightbrain.data import split_of
+    rows = [dict(id=f'n{i}', text=f"{'qqqz' if split_of(f'n{i}')=='validation' else 'xxxz'} fever fell. "*20) for i in range(60)]
+    (tmp_path/'notes.jsonl').write_text('\n'.join(map(json.dumps, rows)))
+    p = command('prepare', '--source', 'notes.jsonl', '--out', 'set', '--train-tokenizer', 300, '--near-duplicates', 'keep', cwd=tmp_path)
+    assert p.returncode==0, p.stderr
+    vocab = json.loads((tmp_path/'set'/'vocab.json').read_text())
+    assert any('xxxz' in o for o in vocab) and not any('qq' in o for o in vocab)
+
+def test_python_m(run, env, tmp_path):
+    def cli(*words):
+        words = [sys.executable, '-m', 'lightbrain.cli', *map(str, words)]
+        return subprocess.run(words, cwd=tmp_path, env=env, capture_output=True, text=True)
+    p = cli()
+    assert p.returncode==0 and all(f'\n  {o} ' in p.stdout for o in COMMANDS) and not p.stderr
+    p = cli('tain', '--data', 'x')
+    assert p.returncode==1 and p.stderr.strip()==f"lightbrain: no command 'tain'; choose one of {', '.join(COMMANDS)}"
+    p = cli('train', '--data', run/'data', '--out', 'run', '--max-steps', 2, *SMALL)
+    assert p.returncode==0 and 'step 2: ' in p.stdout, p.stderr
+    assert cli('train', '--help').stdout.startswith('usage: lightbrain-train')
+
 def test_doctor(command, tmp_path):
     p = command('doctor', cwd=tmp_path)
     assert 'checksums match' in p.stdout
@@ -83,7 +139,11 @@ BAD = {                                         # arguments -> what the one line
     'prepare --source bigbio/pubmed_qa --out new': 'qiaojin/PubMedQA',
     'prepare --source qiaojin/PubMedQA --out new': 'use --source synthetic',
     'prepare --source synthetic:50 --out new --validation 2': 'such as 0.1',
+    'prepare --source synthetic:50 --out new --tokenizer nowhere': 'vocab.json',
+    'prepare --source synthetic:50 --out new --tokenizer gpt2 --train-tokenizer 300': 'choose one',
+    'prepare --source synthetic:50 --out new --train-tokenizer 100': 'use at least 257',
     'train --data missing --out new': 'lightbrain-prepare',
+    'train --data {short} --out new --preset nano --device cpu': '50,257',
     'train --data {data} --out new --preset huge': 'choose from nano',
     'train --data {data} --out new --config typo.yaml': "did you mean 'max_steps'",
     'train --data {data} --out new --config missing.yaml': 'configs/',
@@ -92,6 +152,7 @@ BAD = {                                         # arguments -> what the one line
     'train --data {short} --out new --preset tiny-512 --n-layer 1 --n-head 1 --n-embd 8': 'lower block_size',
     'evaluate --model missing --data {data}': 'save_pretrained',
     'evaluate --model {model} --data missing': 'no file or folder',
+    'evaluate --model {model} --data {short}': 'mean nothing to the other',
     'generate --model {model} --input=': 'token',
     'generate --model {model} --input {long}': 'context',
     'generate --model {model} --input x --temperature -1': 'temperature',

@@ -1,8 +1,14 @@
-"A trained model opens in transformers unchanged: same keys, same logits, same greedy text"
-import torch
+"A model opens in transformers unchanged: same keys, same logits, same greedy text, and its tokenizer gives the same ids"
+import json, random
+import pytest, torch
 from transformers import AutoTokenizer, GPT2LMHeadModel
-from lightbrain.model import GPT
+from lightbrain.corpus import render_record, synthetic_records
+from lightbrain.model import GPT, GPTConfig
 from lightbrain.sample import generate
+from lightbrain.tokenizer import END_OF_TEXT, BPETokenizer, gpt2_tokenizer, train_bpe
+
+RECORDS = [render_record(r) for r in synthetic_records(700)]
+SPECIAL = [END_OF_TEXT, '<|note|>', '<|end é|>']
 
 def test_parity(run):
     ours = GPT.from_pretrained(run/'run'/'model')
@@ -12,10 +18,82 @@ def test_parity(run):
     tok = AutoTokenizer.from_pretrained(run/'run'/'model')
     text = 'Abstract: Many adults report pain.\nQuestion: Does it help?\nAnswer:'
     idx = torch.tensor([tok(text)['input_ids']])
+    assert idx[0].tolist()==ours.tokenizer.encode_ordinary(text)
     with torch.no_grad(): a,b = ours(idx)[0],theirs(idx).logits
     assert (a-b).abs().max()<1e-4
     with torch.no_grad(): ours.transformer.h[0].ln_1.weight[0] += 0.5
     with torch.no_grad(): assert (ours(idx)[0]-b).abs().max()>1e-4      # negative control: the comparison notices one changed number
     ours = GPT.from_pretrained(run/'run'/'model')
-    mine = generate(ours, idx, 24, temperature=0)
-    assert torch.equal(mine, theirs.generate(idx, max_new_tokens=24, do_sample=False, pad_token_id=50256, eos_token_id=None))
+    mine = generate(ours, idx, 24, temperature=0, n_vocab=ours.n_tokens)
+    assert torch.equal(mine, theirs.generate(idx, max_new_tokens=24, do_sample=False, pad_token_id=tok.eos_token_id, eos_token_id=None))
+
+def odd_texts(n):
+    "Characters from everywhere: any script, controls, half of a joined emoji, runs of spaces and quotes"
+    rng = random.Random(0)
+    any_char = lambda: chr(rng.choice([rng.randrange(128), rng.randrange(0x3000), rng.randrange(0x10000, 0x20000)]))
+    common = " \n\t'sltdvem0,.", '漢é\u0301\u200d\ufeff\u3000'
+    return [''.join(rng.choice(rng.choice(common)) if rng.random()<.5 else any_char() for _ in range(rng.randrange(60))) for _ in range(n)]
+
+@pytest.fixture(scope='module', params=['own','gpt2'])
+def saved(request, tmp_path_factory):
+    "A tokenizer, and the folder of a model that was saved with it"
+    own = request.param=='own'
+    tok = BPETokenizer(*train_bpe(RECORDS, 1500, SPECIAL)) if own else gpt2_tokenizer()
+    torch.manual_seed(0)
+    model = GPT(GPTConfig(vocab_size=tok.n_vocab+(36 if own else 0), block_size=128, n_layer=2, n_head=2, n_embd=32)).eval()
+    with torch.no_grad():
+        for n,p in model.named_parameters():
+            if '.h.' in n and n.endswith('weight'): p *= 5           # logits far apart
+    here = tmp_path_factory.mktemp(request.param)
+    model.save_pretrained(here/'model', tok)
+    return tok,here/'model'
+
+def test_same_ids(saved):
+    "1,700 texts and their way back; special tokens stay whole"
+    ours,folder = saved
+    theirs = AutoTokenizer.from_pretrained(folder)
+    texts = RECORDS+odd_texts(1000)
+    assert [t for t in texts if theirs.encode(t)!=ours.encode_ordinary(t)]==[]
+    assert [t for t in texts if theirs.decode(theirs.encode(t))!=t]==[]
+    assert len(theirs)==ours.n_vocab and theirs.eos_token_id==ours.eot_token
+    if isinstance(ours, BPETokenizer):
+        text = f'a<|note|> b{END_OF_TEXT}<|end é|><|note'
+        assert theirs.encode(text)==ours.encode(text) and set(ours.special_tokens.values())<set(ours.encode(text))
+    assert theirs(RECORDS[0], truncation=True)['input_ids'] and theirs.model_max_length==128
+
+def test_the_comparison_notices_another_tokenizer(saved):
+    "Negative control: with two merges swapped, the ids of many records are others"
+    ours,folder = saved
+    lines = (folder/'merges.txt').read_text(encoding='utf-8').split('\n')
+    swapped = folder.parent/'swapped'
+    swapped.mkdir()
+    for name in ('config.json','tokenizer_config.json','vocab.json'): (swapped/name).write_bytes((folder/name).read_bytes())
+    (swapped/'merges.txt').write_text('\n'.join([lines[0], *lines[101:300], *lines[1:101], *lines[300:]]), encoding='utf-8')
+    theirs = AutoTokenizer.from_pretrained(swapped)
+    assert any(theirs.encode(t)!=ours.encode_ordinary(t) for t in RECORDS)
+
+def test_same_greedy_text(saved):
+    tok,folder = saved
+    ours,theirs,reader = GPT.from_pretrained(folder),GPT2LMHeadModel.from_pretrained(folder).eval(),AutoTokenizer.from_pretrained(folder)
+    for text in ('Abstract: Many adults report pain.', 'Question:'):
+        idx = torch.tensor([reader.encode(text)])
+        with torch.no_grad(): assert (ours(idx)[0]-theirs(idx).logits).abs().max()<1e-3
+        new = theirs.generate(idx, attention_mask=torch.ones_like(idx), max_new_tokens=24, do_sample=False)
+        mine = generate(ours, idx, 24, temperature=0, eos_token=tok.eot_token, n_vocab=ours.n_tokens)
+        assert reader.decode(new[0])==tok.decode(mine[0].tolist())
+
+def test_rows_to_spare_are_never_drawn(saved):
+    "In transformers, too: a folder says which rows mean nothing; without that note, they are drawn"
+    tok,folder = saved
+    model = GPT.from_pretrained(folder)
+    if model.n_tokens==model.config.vocab_size: return
+    with torch.no_grad(): model.transformer.wte.weight[model.n_tokens:] *= 30
+    loud = folder.parent/'loud'
+    model.save_pretrained(loud)
+    idx = torch.tensor([tok.encode_ordinary('Question:')])
+    draw = lambda: GPT2LMHeadModel.from_pretrained(loud).generate(idx, attention_mask=torch.ones_like(idx), max_new_tokens=50,
+        do_sample=True, eos_token_id=None)[0]
+    assert draw().max()<tok.n_vocab
+    note = loud/'generation_config.json'
+    note.write_text(json.dumps({k:v for k,v in json.loads(note.read_bytes()).items() if k!='suppress_tokens'}))
+    assert draw().max()>=tok.n_vocab

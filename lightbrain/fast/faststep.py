@@ -6,20 +6,21 @@ Docs: https://lightbrain-dev.github.io/lightbrain/fast/faststep.html.md"""
 
 # %% auto #0
 __all__ = ['head_copy', 'buffer_rows', 'FusedHead', 'fused_cross_entropy', 'TiedEmbedding', 'fast_block', 'fast_body',
-           'activation_bytes', 'free_memory', 'pick_micro_batch', 'faster_dtype', 'is_out_of_memory', 'FastStep']
+           'faster_dtype', 'FusedLoss', 'activation_bytes', 'pick_micro_batch']
 
 # %% ../../nbs/fast/03_faststep.ipynb #ed08b0e8
 import time
-from contextlib import nullcontext
-from pathlib import Path
 import torch
 import torch.nn.functional as F
 from fastcore.basics import patch
-from torch import Tensor
+from torch import nn, Tensor
 from torch.autograd.function import once_differentiable
+from ..config import GPTConfig
 from ..core import pick_dtype
-from .kernels import drop_add, fast_attention, fast_dropout, fast_gelu, kernels, softmax_less_truth_, Kernels
+from .kernels import (Kernels, drop_add, fast_attention, fast_dropout, fast_gelu,
+    kernels, softmax_less_truth_)
 from ..model import GPT, check_range
+from ..train import autocast, is_out_of_memory
 
 # %% ../../nbs/fast/03_faststep.ipynb #428f457c
 def head_copy(
@@ -31,42 +32,52 @@ def head_copy(
     low[:weight.shape[0]] = weight.detach()
     return low
 
+# %% ../../nbs/fast/03_faststep.ipynb #08d10001
 def buffer_rows(
     vocab_size:int, # V or P
     dtype:torch.dtype, # Of the logits
     device='cpu', # Where they are
 )->int: # R, at least 256
     "How many rows of logits to hold at once: 128 MB of them on a CPU, 256 on a GPU"
-    return max(256, 2**(27 if torch.device(device).type=='cpu' else 28)//(vocab_size*dtype.itemsize))
+    room = 2**27 if torch.device(device).type=='cpu' else 2**28
+    return max(256, room//(vocab_size*dtype.itemsize))
 
 # %% ../../nbs/fast/03_faststep.ipynb #7c83dfc4
 class FusedHead(torch.autograd.Function):
     "Head, softmax, loss and both gradients in one pass, eq. 4c.1 and 4c.2"
     @staticmethod
-    def forward(ctx, x, weight, y, low, rows, turn, stash): # (N,C) and, from `fused_cross_entropy`, the rest -> scalar
-        "The loss, and both gradients, which wait"
-        V,dx,dW,loss = weight.shape[0],torch.empty_like(x),None,x.new_empty(len(x), dtype=torch.float32)
+    def forward(ctx, x, weight, y, low, rows, to_error, stash): # (N,C) and the rest -> scalar
+        "The loss, and both gradients, which wait; called by `fused_cross_entropy`"
+        V = weight.shape[0]
+        loss = x.new_empty(len(x), dtype=torch.float32)
+        dx = torch.empty_like(x)
+        dW = None
         buffer = x.new_empty(min(rows, len(x)), low.shape[0])
         for a in range(0, len(x), rows):
-            xs,ys = x[a:a+rows],y[a:a+rows]
-            e = torch.mm(xs, low.mT, out=buffer[:len(xs)])             # (R,P): logits
-            loss[a:a+rows] = turn(e, ys, V)                            # and now E
-            torch.mm(e, low, out=dx[a:a+rows])                         # (R,C)
-            if dW is not None and dW.dtype==e.dtype: dW.addmm_(e.mT[:V], xs); continue
-            part = torch.mm(e.mT[:V], xs)                              # (V,C)
-            dW = part.float() if dW is None else dW.add_(part)
-        ctx.dx,ctx.dW,ctx.stash,ctx.dtype = dx,dW,stash,weight.dtype
+            xs = x[a:a+rows]
+            e = torch.mm(xs, low.mT, out=buffer[:len(xs)])       # (R,P): logits
+            loss[a:a+rows] = to_error(e, y[a:a+rows], V)         # and now E
+            torch.mm(e, low, out=dx[a:a+rows])                   # (R,C)
+            if dW is None: dW = torch.mm(e.mT[:V], xs).float()   # (V,C)
+            elif e.dtype==torch.float32: dW.addmm_(e.mT[:V], xs)
+            else: dW += torch.mm(e.mT[:V], xs)
+        ctx.dx = dx
+        ctx.dW = dW
+        ctx.stash = stash
+        ctx.dtype = weight.dtype
         return loss.mean()
     @staticmethod
     @once_differentiable
     def backward(ctx, g): # Scalar -> (N,C), (V,C)
         "Multiply what waits with g/N"
-        if ctx.dW is None: raise RuntimeError('the fused head goes back once only; compute the loss again')
+        if ctx.dW is None:
+            raise RuntimeError('the fused head goes back once only; compute the loss again')
         share = g/len(ctx.dx)
-        dx,dW = (ctx.dx*share).to(ctx.dx.dtype),ctx.dW.mul_(share)
+        dx = (ctx.dx*share).to(ctx.dx.dtype)
+        dW = ctx.dW.mul_(share)
         ctx.dx = ctx.dW = None
         if ctx.stash is None: return dx,dW.to(ctx.dtype),*[None]*5
-        ctx.stash.append(dW)                                           # the embedding will take it, see below
+        ctx.stash.append(dW)                                     # for the embedding, see below
         return dx,*[None]*6
 
 # %% ../../nbs/fast/03_faststep.ipynb #08e8cc57
@@ -77,20 +88,24 @@ def fused_cross_entropy(
     dtype:torch.dtype|None=None, # The format for the products; that of `hidden` if not given
     rows:int|None=None, # Rows of logits to hold at once; chosen to fit if not given
     low:Tensor|None=None, # `head_copy(weight, dtype)`, where it is at hand already
-    turn=softmax_less_truth_, # What turns logits into E: this function, or the compiled one below
+    to_error=softmax_less_truth_, # Turns logits into E: this function or a faster one
     stash:list|None=None, # Receives the gradient of `weight`, float32, in place of autograd
 )->Tensor: # Scalar, nats per token
     "The head and eq. 4.1 in one, without ever holding all logits in float32"
-    if targets.shape!=hidden.shape[:-1] or targets.dtype!=torch.int64 or not targets.numel():
-        raise ValueError(f"targets are {targets.dtype} {tuple(targets.shape)}, expected at least one torch.int64, "
-                         f"shape {tuple(hidden.shape[:-1])}; try targets.long()")
+    shape = hidden.shape[:-1]
+    if targets.shape!=shape or targets.dtype!=torch.int64 or not targets.numel():
+        raise ValueError(f"targets are {targets.dtype} {tuple(targets.shape)}, expected at least "
+                         f"one torch.int64, shape {tuple(shape)}; try targets.long()")
     check_range('targets', targets, weight.shape[0])
     if low is None: low = head_copy(weight, dtype or hidden.dtype)
-    x,y = hidden.flatten(0, -2).to(low.dtype),targets.flatten().contiguous()
-    rows = buffer_rows(len(low), low.dtype, low.device) if rows is None else rows
+    x = hidden.flatten(0, -2).to(low.dtype)
+    y = targets.flatten().contiguous()
+    rows = rows or buffer_rows(len(low), low.dtype, low.device)
     if torch.is_grad_enabled() and (hidden.requires_grad or weight.requires_grad):
-        return FusedHead.apply(x, weight if stash is None else weight.detach(), y, low, rows, turn, stash)
-    return torch.cat([turn(xs@low.mT, ys, weight.shape[0]) for xs,ys in zip(x.split(rows), y.split(rows))]).mean()
+        if stash is not None: weight = weight.detach()
+        return FusedHead.apply(x, weight, y, low, rows, to_error, stash)
+    pairs = zip(x.split(rows), y.split(rows))
+    return torch.cat([to_error(xs@low.mT, ys, weight.shape[0]) for xs,ys in pairs]).mean()
 
 # %% ../../nbs/fast/03_faststep.ipynb #a7f79886
 class TiedEmbedding(torch.autograd.Function):
@@ -98,7 +113,9 @@ class TiedEmbedding(torch.autograd.Function):
     @staticmethod
     def forward(ctx, weight, idx, stash): # (V,C), (B,T), list -> (B,T,C)
         "Look the vectors up"
-        ctx.idx,ctx.stash,ctx.like = idx,stash,weight
+        ctx.idx = idx
+        ctx.stash = stash
+        ctx.like = weight
         return F.embedding(idx, weight)
     @staticmethod
     @once_differentiable
@@ -113,14 +130,17 @@ def fast_block(
     x:Tensor, # The residual stream (B,T,C)
     k:Kernels|None=None, # From `kernels()`
 )->Tensor: # (B,T,C)
-    "Eq. 4.2 with the pieces above"
-    a,m,on = block.attn,block.mlp,block.training
-    qkv = a.c_attn(block.ln_1(x)).chunk(3, -1)
-    q,key,v = (o.unflatten(-1, (a.n_head, -1)).transpose(1, 2) for o in qkv)                # (B,H,T,D)
-    y = fast_attention(q, key, v, a.attn_dropout.p*on, k).transpose(1, 2).reshape(x.shape)
-    x = drop_add(x, a.c_proj(y), a.resid_dropout.p*on, k)
-    return drop_add(x, m.c_proj(fast_gelu(m.c_fc(block.ln_2(x)), k)), m.dropout.p*on, k)
+    "Eq. 4.2 with the pieces of lesson fast/02"
+    attn,mlp = block.attn,block.mlp
+    on = block.training
+    qkv = attn.c_attn(block.ln_1(x)).chunk(3, -1)
+    qkv = [o.unflatten(-1, (attn.n_head, -1)).transpose(1, 2) for o in qkv]        # 3 x (B,H,T,D)
+    y = fast_attention(*qkv, attn.attn_dropout.p*on, k).transpose(1, 2).reshape(x.shape)
+    x = drop_add(x, attn.c_proj(y), attn.resid_dropout.p*on, k)
+    y = mlp.c_proj(fast_gelu(mlp.c_fc(block.ln_2(x)), k))
+    return drop_add(x, y, mlp.dropout.p*on, k)
 
+# %% ../../nbs/fast/03_faststep.ipynb #08d10002
 def fast_body(
     model:GPT, # Any GPT of lesson 04
     x:Tensor, # Token vectors (B,T,C)
@@ -132,37 +152,6 @@ def fast_body(
     for block in t.h: x = fast_block(block, x, k)
     return t.ln_f(x)
 
-# %% ../../nbs/fast/03_faststep.ipynb #2d78bec0
-def activation_bytes(
-    config, # A `GPTConfig`
-    windows:int, # Windows of `block_size` tokens at once
-    dtype:torch.dtype=torch.bfloat16, # Of the products
-)->int: # Bytes, about
-    "What the fast step holds for the way back, besides weights, gradients and optimizer"
-    c,wide = config,dtype.itemsize/2
-    token = c.n_layer*(28*c.n_embd + wide*(24*c.n_embd + 4*c.n_head*c.block_size))
-    rows = min(windows*c.block_size, buffer_rows(c.vocab_size, dtype))
-    return int(windows*c.block_size*token + rows*c.vocab_size*dtype.itemsize + 3*4*c.vocab_size*c.n_embd)
-
-def free_memory(
-    device='cpu', # Where the model is
-)->int|None: # Bytes; None if the system does not say
-    "Memory that can be had now"
-    if torch.device(device).type=='cuda': return torch.cuda.mem_get_info(device)[0]
-    info = Path('/proc/meminfo')
-    if torch.device(device).type!='cpu' or not info.exists(): return None
-    return next((1024*int(o.split()[1]) for o in info.read_text().splitlines() if o.startswith('MemAvailable')), None)
-
-def pick_micro_batch(
-    config, # A `GPTConfig`
-    windows:int, # The whole batch
-    dtype:torch.dtype=torch.bfloat16, # Of the products
-    free:int|None=None, # Bytes to be had; None: as many as needed
-)->int: # Windows at once, at least 1
-    "The batch, halved until it fits into four fifths of the free memory"
-    while free and windows>1 and activation_bytes(config, windows, dtype)>0.8*free: windows = -(-windows//2)
-    return windows
-
 # %% ../../nbs/fast/03_faststep.ipynb #c60a9ef6
 def faster_dtype(
     dtype:torch.dtype, # What `pick_dtype` chose
@@ -172,131 +161,132 @@ def faster_dtype(
     "Check by measurement that a low-precision format is worth its rounding; a tenth of a second"
     if torch.device(device).type!='cpu' or dtype==torch.float32: return dtype
     R,K,N = shape
-    tensors = {d: [torch.ones(s, dtype=d) for s in ((R,K), (K,N), (R,N))] for d in (torch.float32, dtype)}
-    best = dict.fromkeys(tensors, float('inf'))
-    for _ in range(10):                              # in turns: what disturbs one format disturbs the other
+    best = {torch.float32: float('inf'), dtype: float('inf')}
+    tensors = {d: [torch.ones(s, dtype=d) for s in ((R,K), (K,N), (R,N))] for d in best}
+    for _ in range(10):                    # in turns: what disturbs one format disturbs the other
         for d,(a,b,out) in tensors.items():
             start = time.perf_counter()
             torch.mm(a, b, out=out)
             best[d] = min(best[d], time.perf_counter()-start)
     return torch.float32 if 1.2*best[torch.float32]<best[dtype] else dtype
 
-def is_out_of_memory(
-    e:Exception, # What was raised
-)->bool: # Would a smaller batch help?
-    "Did torch run out of memory, on a GPU or on a CPU?"
-    return isinstance(e, torch.OutOfMemoryError) or "can't allocate memory" in str(e)
-
 # %% ../../nbs/fast/03_faststep.ipynb #f1ae92d3
-def _turn_at_once(z, y, vocab_size):
-    "`softmax_less_truth_` without strips, for torch.compile, which makes three passes over `z` of it"
+class FusedLoss(nn.Module):
+    "The training loss of a GPT, by the fastest road this machine has; `notes` says which"
+    def __init__(self,
+        model:GPT, # Stays as it is: its modules and weights are used
+        dtype:torch.dtype|None=None, # Of the products; by `faster_dtype` if not given
+        use_kernels:bool=True, # Compile the C kernels where possible?
+        compile:bool=False, # Let torch.compile try? It needs a minute, and a C++ compiler or a GPU
+    ):
+        super().__init__()
+        device = model.transformer.wte.weight.device
+        self.model = model
+        self.dtype = dtype or faster_dtype(pick_dtype(device), device)
+        self.notes = []
+        self.low = None                        # the head's copy, from `begin`
+        self.kernels = None
+        self.body = fast_body
+        self.to_error = softmax_less_truth_
+        if use_kernels and device.type=='cpu' and self.dtype!=torch.float16:
+            self.kernels,note = kernels(dtype=self.dtype)
+            self.notes.append(note)
+        if self.kernels: self.to_error = self.kernels.softmax_less_truth_
+        if compile: self._compile()
+
+# %% ../../nbs/fast/03_faststep.ipynb #22d00d66
+@patch
+def hidden(self:FusedLoss,
+    x:Tensor, # Token vectors (B,T,C)
+)->Tensor: # (B,T,C), after the last normalisation
+    "The body, with the kernels where there are some"
+    return self.body(self.model, x, self.kernels)
+
+# %% ../../nbs/fast/03_faststep.ipynb #08d10003
+@patch
+def begin(self:FusedLoss)->None:
+    "Copy the head for the batch that comes; until the next call `forward` uses this copy"
+    self.low = head_copy(self.model.lm_head.weight, self.dtype)
+
+# %% ../../nbs/fast/03_faststep.ipynb #08d10004
+@patch
+def forward(self:FusedLoss,
+    x:Tensor, # Token ids (B,T), int64
+    y:Tensor, # The tokens that follow (B,T), int64
+)->Tensor: # Scalar, nats per token
+    "The loss of one micro-batch; dropout is on when the model is in training mode"
+    self.model.check_ids(x)
+    head = self.model.lm_head.weight
+    W = self.model.transformer.wte.weight
+    training = torch.is_grad_enabled()
+    stash = [] if head is W and W.requires_grad and training else None
+    with autocast(x.device, self.dtype):
+        if stash is None: h = self.hidden(F.embedding(x, W))
+        else: h = self.hidden(TiedEmbedding.apply(W, x, stash))
+    low = self.low if training else None  # a copy belongs to a batch, not to a look between two
+    return fused_cross_entropy(h, head, y, self.dtype, low=low, to_error=self.to_error, stash=stash)
+
+# %% ../../nbs/fast/03_faststep.ipynb #2d78bec0
+def activation_bytes(
+    config:GPTConfig, # Sizes of the network
+    windows:int, # Windows of `block_size` tokens at once
+    dtype:torch.dtype=torch.bfloat16, # Of the products
+)->int: # Bytes, about
+    "What `FusedLoss` holds for the way back, besides weights, gradients and optimizer"
+    C,T,V = config.n_embd,config.block_size,config.vocab_size
+    wide = dtype.itemsize/2
+    token = config.n_layer*(28*C + wide*(24*C + 4*config.n_head*T))
+    rows = min(windows*T, buffer_rows(V, dtype))
+    return int(windows*T*token + rows*V*dtype.itemsize + 3*4*V*C)
+
+# %% ../../nbs/fast/03_faststep.ipynb #08d10005
+def pick_micro_batch(
+    config:GPTConfig, # Sizes of the network
+    windows:int, # The whole batch
+    dtype:torch.dtype=torch.bfloat16, # Of the products
+    free:int|None=None, # Bytes to be had; None: as many as needed
+)->int: # Windows at once, at least 1
+    "The batch, halved until it fits into four fifths of the free memory"
+    def fits(n): return not free or n==1 or activation_bytes(config, n, dtype)<=0.8*free
+    while not fits(windows): windows = -(-windows//2)
+    return windows
+
+# %% ../../nbs/fast/03_faststep.ipynb #433f60fb
+def _at_once(z, y, vocab_size):
+    "`softmax_less_truth_` without strips: torch.compile makes three passes over `z` of it"
     p = z[:,:vocab_size].float()
     top = p.amax(1, keepdim=True)
     e = (p-top).exp()
     total = e.sum(1, keepdim=True)
     loss = (total.log()+top-p.gather(1, y[:,None]))[:,0]
-    z[:,:vocab_size] = e/total - (torch.arange(vocab_size, device=z.device)==y[:,None]).float()
+    truth = torch.arange(vocab_size, device=z.device)==y[:,None]
+    z[:,:vocab_size] = e/total - truth.float()
     z[:,vocab_size:] = 0
     return loss
 
-class FastStep:
-    "Loss and gradients of a GPT, by the fastest road this machine has; `notes` says which"
-    def __init__(self,
-        model:GPT, # Stays as it is: the fast step uses its modules and weights
-        dtype:torch.dtype|None=None, # Of the products; what `pick_dtype` and a measurement choose if not given
-        micro_batch:int|None=None, # Windows at once; chosen to fit, then halved when memory runs out
-        use_kernels:bool=True, # Compile the C kernels where possible?
-        compile:bool=False, # Let torch.compile try the body? It needs a minute, a C++ compiler or a GPU
-        head=None, # Another loss in place of the fused one: called with hidden states, the head's matrix, targets
-    ):
-        self.model,self.device,self.notes = model,model.transformer.wte.weight.device,[]
-        self.dtype = dtype or faster_dtype(pick_dtype(self.device), self.device)
-        self.micro_batch,self.kernels,self.body = micro_batch,None,fast_body
-        if use_kernels and self.device.type=='cpu' and self.dtype!=torch.float16:
-            self.kernels,note = kernels(dtype=self.dtype)
-            self.notes.append(note)
-        self.turn = self.kernels.turn if self.kernels else softmax_less_truth_
-        if compile: self.body = torch.compile(fast_body)
-        if compile and not self.kernels: self.turn = self._compiled_turn(torch.compile(_turn_at_once, dynamic=False))
-        self.compiled,self.head = compile,head
-
-    def autocast(self): # A context manager
-        "Products in `dtype`; weights and sums stay float32"
-        return nullcontext() if self.dtype==torch.float32 else torch.autocast(self.device.type, dtype=self.dtype)
-
-    def scaler(self)->torch.amp.GradScaler: # For `backward`; switched off unless the products are float16
-        "What keeps float16's gradients in range"
-        return torch.amp.GradScaler(self.device.type, enabled=self.dtype==torch.float16)
-
-# %% ../../nbs/fast/03_faststep.ipynb #22d00d66
+# %% ../../nbs/fast/03_faststep.ipynb #08d10009
 @patch
-def hidden(self:FastStep,
-    x:Tensor, # Token vectors (B,T,C)
-)->Tensor: # (B,T,C)
-    "The body, compiled if asked for; if that fails, one line in `notes` and the ordinary body"
-    if not self.compiled: return self.body(self.model, x, self.kernels)
-    try: return self.body(self.model, x)
-    except Exception as e:
-        if is_out_of_memory(e): raise
-        self.body,self.compiled = fast_body,False
-        self.notes.append(f'torch.compile does not work here ({type(e).__name__}); going on without it')
-        return self.hidden(x)
-
-@patch
-def _compiled_turn(self:FastStep, compiled):
-    "The loss's own passes, compiled; if that fails, one line in `notes` and the ordinary ones"
-    def turn(z, y, vocab_size):
-        try: return compiled(z, y, vocab_size)
+def _or_else(self:FusedLoss, compiled, plain, what):
+    "`compiled`; from its first failure on `plain`, with one line in `notes`"
+    works = True
+    def f(*args):
+        nonlocal works
+        if not works: return plain(*args)
+        try: return compiled(*args)
         except Exception as e:
             if is_out_of_memory(e): raise
-            self.turn = softmax_less_truth_
-            self.notes.append(f'torch.compile does not work for the loss ({type(e).__name__}); going on without it')
-            return softmax_less_truth_(z, y, vocab_size)
-    return turn
+            works = False
+            self.notes.append(f'torch.compile does not work here for the {what} '
+                              f'({type(e).__name__}); going on without it')
+        return plain(*args)
+    return f
 
+# %% ../../nbs/fast/03_faststep.ipynb #08d1000a
 @patch
-def loss(self:FastStep,
-    x:Tensor, # Token ids (B,T), int64
-    y:Tensor, # The tokens that follow (B,T), int64
-    low:Tensor|None=None, # `head_copy` of the present weights, if at hand
-)->Tensor: # Scalar, nats per token
-    "The loss of one micro-batch; dropout is on when the model is in training mode"
-    m = self.model
-    m.check_ids(x)
-    W,stash = m.transformer.wte.weight,None
-    tied = m.lm_head.weight is W and W.requires_grad and torch.is_grad_enabled()
-    if tied and not self.head: stash = []
-    with self.autocast():
-        h = self.hidden(F.embedding(x, W) if stash is None else TiedEmbedding.apply(W, x, stash))
-        if self.head: return self.head(h, m.lm_head.weight, y)
-    return fused_cross_entropy(h, m.lm_head.weight, y, self.dtype, low=low, turn=self.turn, stash=stash)
-
-# %% ../../nbs/fast/03_faststep.ipynb #d6710a0e
-@patch
-def _pass(self:FastStep, xs, ys, scaler):
-    "One go over the batch in micro-batches"
-    self.model.zero_grad(set_to_none=True)
-    total = torch.zeros((), device=self.device)
-    low = None if self.head else head_copy(self.model.lm_head.weight, self.dtype)      # one copy a batch
-    for x,y in zip(xs.split(self.micro_batch), ys.split(self.micro_batch)):
-        loss = self.loss(x, y, low)*(len(x)/len(xs))
-        (loss if scaler is None else scaler.scale(loss)).backward()
-        total += loss.detach()
-    return total
-
-@patch
-def backward(self:FastStep,
-    xs:Tensor, # Token ids of the whole batch (B,T)
-    ys:Tensor, # The tokens that follow (B,T)
-    scaler=None, # A GradScaler, for float16
-)->Tensor: # The mean loss, 0-dim, detached
-    "Set the model's gradients to those of the mean loss over the batch, in as many pieces as memory asks for"
-    if self.micro_batch is None:
-        self.micro_batch = pick_micro_batch(self.model.config, len(xs), self.dtype, free_memory(self.device))
-    while True:
-        try: return self._pass(xs, ys, scaler)
-        except RuntimeError as e:
-            if not is_out_of_memory(e) or self.micro_batch<=1: raise
-        self.micro_batch = min(len(xs), self.micro_batch)//2 or 1      # outside `except`: its tensors are free now
-        if self.device.type=='cuda': torch.cuda.empty_cache()
-        self.notes.append(f'out of memory: going on with {self.micro_batch} windows at a time, as many tokens a step')
+def _compile(self:FusedLoss):
+    "Let torch.compile try the body, and the loss where no kernel does it"
+    body = torch.compile(fast_body)        # it makes kernels of its own
+    self.body = self._or_else(lambda m,x,k: body(m, x), fast_body, 'body')
+    if self.kernels is None:
+        loss = torch.compile(_at_once, dynamic=False)
+        self.to_error = self._or_else(loss, softmax_less_truth_, 'loss')
