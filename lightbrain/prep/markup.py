@@ -20,13 +20,14 @@ import numpy as np
 from ..corpus import pubmed_id
 from .workers import parallel_map
 
-# %% ../../nbs/prep/01_markup.ipynb #0af684ef
+# %% ../../nbs/prep/01_markup.ipynb #9c18392a
 def open_bytes(
     path:Path, # A file; `.gz` is unpacked on the way
 ): # Binary file to read from
     "Open a plain or gzipped file"
     return (gzip.open if path.suffix=='.gz' else open)(path, 'rb')
 
+# %% ../../nbs/prep/01_markup.ipynb #0af684ef
 BROKEN = (ET.ParseError, expat.ExpatError, EOFError, gzip.BadGzipFile, zlib.error, LookupError,
           UnicodeError, ValueError)
 
@@ -62,7 +63,7 @@ def xml_root(
     except _Found as e: return e.args[0]
     except BROKEN as e: raise e if str(e).startswith(str(path)) else broken(path, e) from None
 
-# %% ../../nbs/prep/01_markup.ipynb #5e133023
+# %% ../../nbs/prep/01_markup.ipynb #134b2639
 ENTITIES = {name[:-1]:char for name,char in html5.items() if name.endswith(';')}
 
 def elements(
@@ -76,6 +77,7 @@ def elements(
         with open_bytes(path) as f: yield from ET.iterparse(f, ('start','end'), parser)
     except BROKEN as e: raise broken(path, e) from None
 
+# %% ../../nbs/prep/01_markup.ipynb #5e133023
 def plain(
     e, # Element, or None
 )->str: # All text in it and below it, white space made single blanks
@@ -175,7 +177,7 @@ class PubmedState:
         self.seen[pmids] = True
         return reasons
 
-# %% ../../nbs/prep/01_markup.ipynb #2ce6466a
+# %% ../../nbs/prep/01_markup.ipynb #486a22e3
 def pubmed_file(
     path:Path, # One PubMed file
 )->tuple: # (citations, PMIDs it deletes, how many citations a later one in the same file replaced)
@@ -189,6 +191,7 @@ def pubmed_file(
             n += 1
     return list(last.values()),sorted(deletes),n-len(last)
 
+# %% ../../nbs/prep/01_markup.ipynb #2ce6466a
 def _numbers(p):
     "A file's name in pieces that sort as people count: 9 before 10"
     pieces = re.split(r'([0-9]+)', p.name)

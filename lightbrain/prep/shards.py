@@ -210,7 +210,7 @@ def read_shard(
     if 'labels' in arrays: arrays['labels'] = json.loads(arrays['labels'].tobytes())
     return arrays
 
-# %% ../../nbs/prep/05_shards.ipynb #cec7726d
+# %% ../../nbs/prep/05_shards.ipynb #a0fa986b
 @dataclass(frozen=True)
 class Shard:
     "What is reported about a shard"
@@ -220,6 +220,7 @@ class Shard:
     bytes:int # UTF-8 bytes of text
     reused:bool # Was it there already?
 
+# %% ../../nbs/prep/05_shards.ipynb #cec7726d
 def _about(path, shard, reused):
     documents = shard['documents']
     n_bytes = int(documents['n_bytes'].sum())
@@ -262,7 +263,7 @@ def keep_documents(
         hits=np.stack([number[doc], gram])[:,keep[doc]],
         labels=[o for o,kept in zip(shard['labels'], keep) if kept])
 
-# %% ../../nbs/prep/05_shards.ipynb #30357335
+# %% ../../nbs/prep/05_shards.ipynb #0c75e0ca
 SHARD_FORMAT = 4     # change it when a shard's content changes: old shards are then made anew
 
 def shard_settings(
@@ -274,6 +275,7 @@ def shard_settings(
     grams = None if index is None else hashlib.sha256(index.grams.tobytes()).hexdigest()
     return [SHARD_FORMAT, tokenizer_info(tokenizer)['sha256'], near, grams]
 
+# %% ../../nbs/prep/05_shards.ipynb #30357335
 def _tasks(cut, folder, settings):
     "(path, payload) for each block; the path is named after all that goes in"
     salt = json.dumps(settings).encode()

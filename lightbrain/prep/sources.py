@@ -247,7 +247,7 @@ def _medquad(path, label, columns):
             text = '\n'.join(f'Question: {q}\nAnswer: {a}' for q,a in o['pairs'])
             yield Document(f'medquad:{place}', text, 'MedQuAD', 'CC-BY-4.0', {'title':o['focus']})
 
-# %% ../../nbs/prep/03_sources.ipynb #b05dc04f
+# %% ../../nbs/prep/03_sources.ipynb #f214789b
 class Reader(NamedTuple):
     "How sources of one kind are read"
     read:object # Function of a file (or name), a label and column names: documents and reasons
@@ -255,6 +255,7 @@ class Reader(NamedTuple):
     roots:tuple=() # The first tags of its XML files
     table:bool=False # Are there columns to be named?
 
+# %% ../../nbs/prep/03_sources.ipynb #b05dc04f
 _XML = '.xml','.nxml'
 READERS = dict(
     txt=Reader(_text, ('.txt',)),
