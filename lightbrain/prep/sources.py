@@ -182,11 +182,8 @@ def _need_columns(where, names, columns):
     "`ValueError` unless a table has what will be read from it"
     text,id,group = (columns[f'{o}_column'] for o in ('text','id','group'))
     is_record = text=='text' and {'question','context'}<=set(names)
-    needed = [] if is_record else [text]
-    if id!='id': needed.append(id)
-    if group is not None: needed.append(group)
-    for k in needed:
-        if k in names: continue
+    for k in (None if is_record else text, None if id=='id' else id, group):
+        if k is None or k in names: continue
         has = ', '.join(o[:40] for o in names[:12])
         raise ValueError(f"{where}: no column '{k}'; it has {has or 'none'}. Name the column to "
                          "read")
