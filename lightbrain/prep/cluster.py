@@ -77,13 +77,10 @@ class Plan:
         self.near = job.near_duplicates=='drop'
         self.settings = [__version__, *shard_settings(self.tokenizer, self.near, self.index),
                          job.block_chars or BLOCK_CHARS, sorted(job.columns.items())]
-    def share(self, rank, world_size):
-        "The parts of one rank, from 0"
+    def shares(self, world_size):
+        "The parts of each rank"
         sizes = [o.what.stat().st_size if isinstance(o.what, Path) else 0 for o in self.parts]
-        shares = assign_files(sizes, world_size)
-        if not 0<=rank<world_size:
-            raise ValueError(f"rank={rank} must be from 0 to world_size-1={world_size-1}")
-        return [self.parts[i] for i in shares[rank]]
+        return [[self.parts[i] for i in share] for share in assign_files(sizes, world_size)]
     def folder(self, part):
         "Where a part's shards and its report lie"
         return self.work/_digest([part.kind, part.label])
@@ -120,11 +117,12 @@ def encode_part(
 )->dict: # The report: part, kept, dropped, shards; `made` counts the shards made now
     "Turn one file into shards, unless that was done"
     if (done := plan.report(part)) is not None: return done
-    folder,facts,job = plan.folder(part),{},plan.job
+    folder,stamp = plan.folder(part),plan.stamp(part)          # of the file as it is before reading
+    facts,job = {},plan.job
     docs = Documents(part.label, lambda: _read(part, job.columns, facts))
     shards = tokenize(docs, folder, plan.tokenizer, workers=1, near=plan.near, index=plan.index,
                       progress=False, block_chars=job.block_chars)
-    report = dict(stamp=plan.stamp(part), part=part.label, kept=docs.kept, dropped=docs.dropped,
+    report = dict(stamp=stamp, part=part.label, kept=docs.kept, dropped=docs.dropped,
                   shards=[[o.path.name, o.documents, o.tokens, o.bytes] for o in shards], **facts)
     atomic_write(folder/'report.json', json.dumps(report))
     return report | dict(made=sum(not o.reused for o in shards))
@@ -136,8 +134,10 @@ def run_rank(
     world_size:int=1, # Number of shares
 )->list: # The reports of its files
     "Do one rank's share of the files; run it again and only what is missing is done"
+    if not 0<=rank<world_size:
+        raise ValueError(f"rank={rank} must be from 0 to world_size-1={world_size-1}")
     plan = Plan(job)
-    return [encode_part(plan, part) for part in plan.share(rank, world_size)]
+    return [encode_part(plan, part) for part in plan.shares(world_size)[rank]]
 
 # %% ../../nbs/prep/07_cluster.ipynb #466fde47
 def unfinished(
@@ -146,8 +146,8 @@ def unfinished(
 )->list: # Ranks whose share is not complete
     "Which ranks have work left"
     plan = Plan(job)
-    def left(rank): return any(plan.report(o) is None for o in plan.share(rank, world_size))
-    return [rank for rank in range(world_size) if left(rank)]
+    done = [all(plan.report(o) for o in share) for share in plan.shares(world_size)]
+    return [rank for rank,ok in enumerate(done) if not ok]
 
 # %% ../../nbs/prep/07_cluster.ipynb #175da65e
 def _kept(shard, keep, folder):
