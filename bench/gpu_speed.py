@@ -14,10 +14,11 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).parent))
 import torch
 from peers import PlainGPT, plain_groups
-from lightbrain.fast.faststep import FastStep
+from lightbrain.fast.budget import flop_per_token
+from lightbrain.fast.faststep import FusedLoss
 from lightbrain.model import GPT, preset
 from lightbrain.optim import make_adamw
-from throughput import flop_per_token
+from lightbrain.train import Step
 
 FORMATS = dict(fp32=torch.float32, bf16=torch.bfloat16, fp16=torch.float16)
 
@@ -37,38 +38,42 @@ def ceiling(dtype, device):
 def contestant(name, size, device, batch):
     "A function that makes one whole step on (x, y), by its name: who-format[-compile]"
     who,kind,*compiled = name.split('-')
-    dtype = FORMATS[kind]
     torch.manual_seed(0)
-    scaler = torch.amp.GradScaler(device, enabled=dtype==torch.float16)
-    cast = lambda: nullcontext() if dtype==torch.float32 else torch.autocast(device, dtype=dtype)
-    if who=='ours':
-        model = GPT(size).to(device)
-        opt = make_adamw(model, lr=1e-3)
-        fast = FastStep(model, dtype, micro_batch=batch, compile=bool(compiled))
-        grads = lambda x, y: fast.backward(x, y, scaler)
+    if who=='ours': return our_step(size, device, batch, FORMATS[kind], bool(compiled))
+    return peer_step(who, size, device, FORMATS[kind], bool(compiled))
+
+def our_step(size, device, batch, dtype, compiled):
+    "LightBrain's"
+    model = GPT(size).to(device)
+    step = Step(model, make_adamw(model, lr=1e-3), loss=FusedLoss(model, dtype, compile=compiled), micro_batch=batch)
+    def whole(x, y):
+        loss,_ = step(x, y)
+        model.zero_grad(set_to_none=True)
+        return loss
+    return whole
+
+def peer_step(who, size, device, dtype, compiled):
+    "The plain recipe's, or that of `transformers`"
+    if who=='plain':
+        model = PlainGPT(size).to(device)
+        loss_of = torch.compile(model) if compiled else model
     else:
-        if who=='plain':
-            model = PlainGPT(size).to(device)
-            loss_of = torch.compile(model) if compiled else model
-        else:
-            from transformers import GPT2Config, GPT2LMHeadModel
-            p = size.dropout
-            model = GPT2LMHeadModel(GPT2Config(n_layer=size.n_layer, n_head=size.n_head, n_embd=size.n_embd,
-                n_positions=size.block_size, resid_pdrop=p, embd_pdrop=p, attn_pdrop=p)).to(device).train()
-            body = torch.compile(model) if compiled else model
-            def loss_of(x, y): return torch.nn.functional.cross_entropy(body(x).logits.float().flatten(0, 1), y.flatten())
-        opt = torch.optim.AdamW(plain_groups(model), lr=1e-3, betas=(0.9,0.95), fused=True)
-        def grads(x, y):
-            with cast(): loss = loss_of(x, y)
-            scaler.scale(loss).backward()
-            return loss.detach()
-    def step(x, y):
-        loss = grads(x, y)
+        from transformers import GPT2Config, GPT2LMHeadModel
+        p = size.dropout
+        model = GPT2LMHeadModel(GPT2Config(vocab_size=size.vocab_size, n_layer=size.n_layer, n_head=size.n_head, n_embd=size.n_embd,
+            n_positions=size.block_size, resid_pdrop=p, embd_pdrop=p, attn_pdrop=p)).to(device).train()
+        body = torch.compile(model) if compiled else model
+        def loss_of(x, y): return torch.nn.functional.cross_entropy(body(x).logits.float().flatten(0, 1), y.flatten())
+    scaler = torch.amp.GradScaler(device, enabled=dtype==torch.float16)
+    opt = torch.optim.AdamW(plain_groups(model), lr=1e-3, betas=(0.9,0.95), fused=True)
+    def whole(x, y):
+        with nullcontext() if dtype==torch.float32 else torch.autocast(device, dtype=dtype): loss = loss_of(x, y)
+        scaler.scale(loss).backward()
         scaler.unscale_(opt)
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         scaler.step(opt); scaler.update(); opt.zero_grad(set_to_none=True)
         return loss.item()
-    return step
+    return whole
 
 def measure(label, names, args, ceilings, until):
     "Rounds of one size until the time is up; a list of rows"
@@ -99,7 +104,7 @@ def measure(label, names, args, ceilings, until):
     for n,t in times.items():
         s,kind = statistics.median(t),n.split('-')[1]
         rows[n] = dict(s=s, low=min(t), high=max(t), rounds=len(t), tokens_per_s=B*size.block_size/s, step_mb=peak.get(n),
-            share=flop_per_token(size)*B*size.block_size/s/ceilings[kind], first_s=first[n])
+            share=sum(flop_per_token(size).values())*B*size.block_size/s/ceilings[kind], first_s=first[n])
     out = [dict(size=label, tokens=B*size.block_size, name=n, **o) for n,o in rows.items()]
     for o in out:
         print(f"{label:10} {o['name']:22}", o.get('failed') or f"{1e3*o['s']:8.1f} ms {o['tokens_per_s']:12,.0f} tokens/s "

@@ -18,7 +18,6 @@ def build(r, args, seed):
     import torch
     from dataclasses import replace
     from lightbrain.fast.faststep import FusedLoss
-    from lightbrain.fast.kernels import keep_heap
     from lightbrain.fast.muon import make_optimizer
     from lightbrain.model import GPT, preset
     from lightbrain.train import Step
@@ -30,7 +29,6 @@ def build(r, args, seed):
         model = PlainGPT(size)
         opt = torch.optim.AdamW(plain_groups(model, r['weight_decay']), lr=r['lr'], betas=betas)
         return model,PlainStep(model, opt, dtype)
-    keep_heap()
     model = GPT(size)
     if r['zero']: model.zero_projections()
     opt = make_optimizer(model, r['optimizer'], lr=r['lr'], muon_lr=r['muon_lr'], weight_decay=r['weight_decay'], betas=betas,
@@ -48,7 +46,12 @@ def give_back():
     if sys.platform=='linux' and hasattr(libc := ctypes.CDLL(None), 'malloc_trim'): libc.malloc_trim(0)
 
 def racer(name, r, seed, args, pipe):
-    "One recipe: trains for as many seconds as each message says"
+    "One recipe in its process; ours reuses freed memory, as a `Trainer` does"
+    from lightbrain.fast.kernels import kept_heap
+    with nullcontext() if r['step']=='plain' else kept_heap(): run(name, r, seed, args, pipe)
+
+def run(name, r, seed, args, pipe):
+    "Train for as many seconds as each message says"
     import torch
     from lightbrain.data import TokenDataset
     from lightbrain.evaluate import mean_loss

@@ -7,11 +7,11 @@
 Each contestant is a process of its own, because the allocator's settings belong to the process. All sleep but one, which
 makes one step; a round is one step of each. What counts is the median of the ratios within a round. A round in which other
 programs took more than a twentieth of the processors is shown and does not count (seen on Linux only). A name that ends in
-`-kept` runs with `keep_heap()` and does not give its memory back: all together want about 40 GB, so choose some with
+`-kept` runs in `kept_heap()`, to its end, and gives no memory back: all together want about 40 GB, so choose some with
 `--only` where there is less. The arithmetic is that of the preset: dropout 0.1, tied head, AdamW, clip 1.0.
 """
 import argparse, json, multiprocessing as mp, os, statistics, sys, time
-from contextlib import nullcontext
+from contextlib import ExitStack, nullcontext
 from pathlib import Path
 sys.path.insert(0, str(Path(__file__).parent))
 
@@ -31,21 +31,26 @@ def busy_s():
     t = [int(o) for o in stat.read_text().split('\n')[0].split()[1:9]]
     return (sum(t)-t[3]-t[4])/os.sysconf('SC_CLK_TCK')               # all but idle and waiting for disks
 
+def size_of(args):
+    "The preset, with as many rows as the set's tokenizer has tokens"
+    from lightbrain.data import TokenDataset
+    from lightbrain.model import preset
+    return preset(args.preset, vocab_size=TokenDataset(args.data).manifest['tokenizer']['n_vocab'])
+
 def fast_step(name, size, args):
     "LightBrain's step"
     import torch
-    from lightbrain.fast.faststep import FastStep
+    from lightbrain.fast.faststep import FusedLoss
     from lightbrain.model import GPT
     from lightbrain.optim import make_adamw
+    from lightbrain.train import Step
     model = GPT(size)
-    opt = make_adamw(model, lr=1e-3, weight_decay=0.1, betas=(0.9,0.95))
-    fast = FastStep(model, micro_batch=args.batch, use_kernels='torch' not in name)
-    def step(x, y):
-        loss = fast.backward(x, y)
-        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-        opt.step(); opt.zero_grad(set_to_none=True)
-        return loss.item()
-    return step
+    step = Step(model, make_adamw(model, lr=1e-3), loss=FusedLoss(model, use_kernels='torch' not in name))
+    def one(x, y):
+        loss,_ = step(x, y)
+        model.zero_grad(set_to_none=True)                            # as the peers do, before the next batch comes
+        return loss
+    return one
 
 def plain_step(name, size, args):
     "The plain recipe, or `transformers` in its place"
@@ -53,7 +58,7 @@ def plain_step(name, size, args):
     from peers import PlainGPT, plain_groups
     if name.startswith('transformers'):
         from transformers import GPT2Config, GPT2LMHeadModel
-        c = GPT2Config(n_layer=size.n_layer, n_head=size.n_head, n_embd=size.n_embd, n_positions=size.block_size)
+        c = GPT2Config(vocab_size=size.vocab_size, n_layer=size.n_layer, n_head=size.n_head, n_embd=size.n_embd, n_positions=size.block_size)
         model = GPT2LMHeadModel(c).train()
         def loss_of(x, y): return torch.nn.functional.cross_entropy(model(x).logits.float().flatten(0, 1), y.flatten())
     else:
@@ -73,12 +78,12 @@ def contestant(name, args, pipe):
     import torch
     from peers import plain_batch
     from lightbrain.data import TokenDataset
-    from lightbrain.fast.kernels import keep_heap
-    from lightbrain.model import preset
+    from lightbrain.fast.kernels import kept_heap
     torch.set_num_threads(args.threads)
     torch.manual_seed(0)
-    if name.endswith('-kept') and not keep_heap(): pipe.send('no glibc here'); return
-    size = preset(args.preset)
+    stack = ExitStack()
+    if name.endswith('-kept') and not stack.enter_context(kept_heap()): pipe.send('no glibc here'); return
+    size = size_of(args)
     step = (fast_step if name.startswith('fast') else plain_step)(name, size, args)
     data,n,base = TokenDataset(args.data),0,rss('VmRSS')
     pipe.send('ready')
@@ -90,22 +95,6 @@ def contestant(name, args, pipe):
         s = time.perf_counter()-start
         others = max(0., (busy_s()-all_)-(time.process_time()-mine))/s/os.cpu_count()
         pipe.send(dict(s=s, others=others, loss=loss, base=base, peak=rss('VmHWM')))
-
-def ceiling(threads):
-    "The best matrix product this machine shows in bfloat16 and float32, FLOP per second"
-    import torch
-    torch.set_num_threads(threads)
-    best = {}
-    for dtype in (torch.bfloat16, torch.float32):
-        a,out,times = torch.ones(2048, 2048, dtype=dtype),torch.empty(2048, 2048, dtype=dtype),[]
-        for _ in range(12): start = time.perf_counter(); torch.mm(a, a.t(), out=out); times.append(time.perf_counter()-start)
-        best[str(dtype).removeprefix('torch.')] = 2*2048**3/min(times)
-    return best
-
-def flop_per_token(size):
-    "Multiplications and additions of the matrix products, forward and backward"
-    C,T = size.n_embd,size.block_size
-    return 6*(size.n_layer*(12*C*C + 2*T*C) + size.vocab_size*C)
 
 def table(rounds, peak, flop):
     "Medians, and the ratios within a round"
@@ -137,19 +126,21 @@ def main():
     args = p.parse_args()
     names = args.only.split(',')
     if bad := set(names)-set(NAMES): sys.exit(f"unknown contestants {', '.join(bad)}; choose from {', '.join(NAMES)}")
+    import torch
+    from lightbrain.fast.budget import flop_per_token, matmul_ceiling
     from lightbrain.prep.prepare import prepare
-    from lightbrain.model import preset
     import tempfile
     with tempfile.TemporaryDirectory() as tmp:
         if not args.data: args.data = tmp+'/data'; prepare('synthetic:2000', args.data, progress=False)
-        peak = max(ceiling(args.threads).values())
+        torch.set_num_threads(args.threads)
+        peak = max(matmul_ceiling(d, 'cpu', 2048, 12) for d in (torch.float32, torch.bfloat16))
         earlier = json.loads(args.out.read_text()) if args.out and args.out.exists() else []
         rounds = list(earlier)
         for r in run(names, args):
             rounds.append(r)
             if args.out: args.out.write_text(json.dumps(rounds, indent=0))
-        size = preset(args.preset)
-        table(rounds, peak, flop_per_token(size)*args.batch*size.block_size)
+        size = size_of(args)
+        table(rounds, peak, sum(flop_per_token(size).values())*args.batch*size.block_size)
 
 def run(names, args):
     "Start the contestants, two steps that do not count, then the rounds, one by one"

@@ -93,11 +93,14 @@ def free_place(
     from lightbrain.prep.sources import load_documents
     settle(out)
     if not (Path(out)/'manifest.json').exists(): return str(out)
-    note,new = beside(out, 'source'),_whereabouts(source, out)
+    note = beside(out, 'source')
+    new = _whereabouts(source, out)
     if note.exists(): old = os.fsdecode(note.read_bytes()).split('\0')
     elif new[0]!=new[1]: old = []                # a file or a folder: its name alone proves nothing
     else:
-        try: old,new = [load_manifest(out)['source']],[load_documents(source).name]
+        try:
+            old = [load_manifest(out)['source']]
+            new = [load_documents(source).name]
         except ValueError: return str(out)       # not readable any more: it may be made again
     if not {*old}&{*new}:
         made = (f"made from {old[0]}, not from {new[0]}" if old else
@@ -183,7 +186,8 @@ def prepare(
             "two; choose one")
     if not isinstance(source, str): source = source[0] if len(source)==1 else list(source)
     name = _slug(source if isinstance(source, str) else source[0])
-    home,chosen = Path('data/processed'),out
+    home = Path('data/processed')
+    chosen = out
     out = out or free_place(home/name, source)
     columns = dict(text_column=text_column, id_column=id_column, group_column=group_column)
     if train_tokenizer: tok = learn_tokenizer(source, train_tokenizer, validation, **columns)
@@ -263,7 +267,9 @@ def evaluation(
     from lightbrain.tokenizer import same_tokenizer
     if max_tokens<1:
         raise ValueError(f"max_tokens={max_tokens} must be at least 1; 100000 is usual")
-    out,questions,tokenizer = {},data,model.tokenizer
+    out = {}
+    questions = data
+    tokenizer = model.tokenizer
     settle(data)
     if Path(data).is_dir() and (Path(data)/'manifest.json').exists():
         sides = _both_sides(data)
@@ -413,11 +419,12 @@ def _cases(data, tokenizer, T, n):
     from lightbrain.corpus import render_record
     from lightbrain.data import TokenDataset
     from lightbrain.prep.sources import load_records
-    questions,tokens = Path(data)/'questions.jsonl',TokenDataset(data, 'validation').tokens
+    questions = Path(data)/'questions.jsonl'
     if questions.exists():
         return [(tokenizer.encode_ordinary(render_record(o, answer=False)),
             f" {o['final_decision']}. {o.get('long_answer') or ''}")
             for o in load_records(questions)[:n]]
+    tokens = TokenDataset(data, 'validation').tokens
     windows = [tokens[i*T:i*T+T].tolist() for i in range(n) if i*T+T<=len(tokens)]
     return [(w[:T//2], tokenizer.decode(w[T//2:])) for w in windows]
 
@@ -430,7 +437,8 @@ def show_samples(
     import torch
     from lightbrain.data import TokenDataset
     from lightbrain.sample import stream
-    ds,T = TokenDataset(data, 'validation'),model.config.block_size
+    ds = TokenDataset(data, 'validation')
+    T = model.config.block_size
     invented = all(o['source']=='synthetic' for o in ds.manifest['origin'])
     about = ' (synthetic: the drug and the condition do not exist)' if invented else ''
     texts = []
