@@ -35,11 +35,11 @@ def autocast(
     return nullcontext() if dtype==torch.float32 else torch.autocast(device.type, dtype=dtype)
 
 # %% ../nbs/05_train.ipynb #1512d760
-MAX_SKIPS = 10      # steps skipped in a row before float16 is given up: the scale is then 1,024 times smaller
+MAX_SKIPS = 10      # steps skipped in a row before float16 is given up; the scale fell 1,024-fold
 
 # %% ../nbs/05_train.ipynb #5a0e1b02
 class Guard:
-    "Looks at each step's numbers: counts skipped steps, notes spikes, stops a run before it can be damaged"
+    "Looks at each step's numbers: counts skipped steps, sees spikes, stops before damage is done"
     def __init__(self):
         self.skipped = 0       # steps without an update so far
         self.in_row = 0        # how many of the last steps were skipped
@@ -53,8 +53,8 @@ class Guard:
         "`ValueError` when an update would destroy the weights"
         if scaled or (math.isfinite(loss) and math.isfinite(norm)): return
         raise ValueError(f"step {step:,} was stopped before its update: the loss is {loss}, the "
-            f"gradient's length {norm}. The weights and the last checkpoint are intact. Try a lower "
-            "lr, a longer warmup_steps or dtype=float32, and continue with --force")
+            f"gradient's length {norm}. The weights and the last checkpoint are intact. Try a "
+            "lower lr, a longer warmup_steps or dtype=float32, and continue with --force")
     def after_update(self,
         step:int, # The step just done
         before:float, # The loss scale before it
@@ -72,7 +72,7 @@ class Guard:
             "with --force")
     def spike(self,
         loss:float, # The loss of a step
-    )->float|None: # The usual loss, if this one is a spike, eq. 4f.1; a loss that is no number is one
+    )->float|None: # The usual loss, if this one is a spike, eq. 5.1, or no number
         "Compare with the last losses, and remember this one"
         usual = None
         if len(self.recent)>=20:
@@ -117,20 +117,22 @@ def is_out_of_memory(
 
 # %% ../nbs/05_train.ipynb #5a0e1b10
 class Step:
-    "One training step: number format, loss scale, micro-batches, clipping and the guard, in one place"
+    "One training step: number format, loss scale, micro-batches, clipping and the guard together"
     def __init__(self,
         model:nn.Module, # On its device
         optimizer:torch.optim.Optimizer, # Over its weights
-        dtype:torch.dtype|None=None, # For matrix products; that of `loss`, else what `pick_dtype` says
+        dtype:torch.dtype|None=None, # For matrix products; that of `loss`, or by `pick_dtype`
         loss:nn.Module|None=None, # (x, y) -> scalar; `PlainLoss(model, dtype)` if not given
-        micro_batch:int|None=None, # Windows at once; the whole batch if not given, until memory runs out
+        micro_batch:int|None=None, # Windows at once; the whole batch while memory lasts
         grad_clip:float=1.0, # Longest gradient allowed
         net:nn.Module|None=None, # What is called: `loss`, or `DistributedDataParallel(loss)`
-        mean=None, # Averages a tensor over all processes; with one process there is nothing to average
+        mean=None, # Averages a tensor over all processes; not needed for one
     ):
         if micro_batch is not None and micro_batch<1:
-            raise ValueError(f"micro_batch={micro_batch} must be at least 1 window; leave it out for the whole batch")
-        if not grad_clip>0: raise ValueError(f"grad_clip={grad_clip} must be above 0; 1.0 is usual, inf is never")
+            raise ValueError(f"micro_batch={micro_batch} must be at least 1 window; leave it out "
+                "for the whole batch")
+        if not grad_clip>0:
+            raise ValueError(f"grad_clip={grad_clip} must be above 0; 1.0 is usual, inf is never")
         device = next(model.parameters()).device
         self.model = model
         self.optimizer = optimizer
@@ -160,16 +162,22 @@ def gradients(self:Step,
             return self.last_loss
         except RuntimeError as e:
             if not is_out_of_memory(e): raise
-            here = f"step {self.done:,} does not fit the memory with {size} window{'s'*(size>1)} at once"
-            if hasattr(self.net, 'no_sync'):
-                raise ValueError(f"{here}, and with several processes one cannot begin again; lower "
-                    "batch_size and raise grad_accum by as much, or take a smaller preset") from e
-            if size==1: raise ValueError(f"{here}; take a smaller preset or block_size") from e
+            if size==1 or hasattr(self.net, 'no_sync'): raise self._too_large(size) from e
         self.micro_batch = size//2
         self.model.zero_grad(set_to_none=True)       # outside `except`: its tensors are free now
         if x.device.type=='cuda': torch.cuda.empty_cache()
-        self.notes.append(f"step {self.done:,} did not fit the memory: from here on {self.micro_batch} "
-            f"window{'s'*(self.micro_batch>1)} at once, as many tokens a step")
+        self.notes.append(f"step {self.done:,} did not fit the memory: from here on "
+            f"{_windows(self.micro_batch)} at once, as many tokens a step")
+
+@patch
+def _too_large(self:Step, size):
+    "What to say when smaller pieces are no way out"
+    what = f"step {self.done:,} does not fit the memory with {_windows(size)} at once"
+    if size==1: return ValueError(f"{what}; take a smaller preset or block_size")
+    return ValueError(f"{what}, and among several processes one cannot begin again; lower "
+        "batch_size and raise grad_accum by as much, or take a smaller preset")
+
+def _windows(n): return f"{n} window{'s'*(n>1)}"
 
 # %% ../nbs/05_train.ipynb #5a0e1b13
 @patch
@@ -224,7 +232,8 @@ Step.__call__ = train_step
 @patch
 def state_dict(self:Step)->dict: # 'done', 'micro_batch', 'dtype', 'scaler', 'guard'
     "What a checkpoint keeps, beside weights and optimizer"
-    return dict(done=self.done, micro_batch=self.micro_batch, dtype=str(self.dtype).removeprefix('torch.'),
+    dtype = str(self.dtype).removeprefix('torch.')
+    return dict(done=self.done, micro_batch=self.micro_batch, dtype=dtype,
         scaler=self.scaler.state_dict(), guard=self.guard.state_dict())
 
 # %% ../nbs/05_train.ipynb #5a0e1b42
@@ -244,11 +253,11 @@ def give_tokenizer(
     model:GPT, # Receives it
     data:TokenDataset, # Brings it
 )->None:
-    "The model's ids are those of this set; `ValueError` if they are others', or more than it has rows"
+    "From now on the model's ids are those of this set; `ValueError` where that cannot be"
     info = data.manifest['tokenizer']
     if info['n_vocab']>model.config.vocab_size:
-        raise ValueError(f"the data has {info['n_vocab']:,} tokens in its vocabulary, the model only "
-            f"{model.config.vocab_size:,} rows; set vocab_size={info['n_vocab']}")
+        raise ValueError(f"the data has {info['n_vocab']:,} tokens in its vocabulary, the model "
+            f"only {model.config.vocab_size:,} rows; set vocab_size={info['n_vocab']}")
     if model.tokenizer is not None:
         same_tokenizer(model.tokenizer, info, 'the model', f"the set '{data.folder}'")
     model.tokenizer = data.tokenizer
@@ -272,7 +281,8 @@ def train(
 )->list: # A dict a step: 'step', 'loss', 'lr', 'norm', and 'val_loss' where it was measured
     "Batch, step, update, log, save: train a model on a set"
     for name,n in dict(steps=steps, batch_size=batch_size, eval_every=eval_every).items():
-        if type(n) is not int or n<1: raise ValueError(f"{name}={n!r} must be a whole number, 1 or more")
+        if type(n) is not int or n<1:
+            raise ValueError(f"{name}={n!r} must be a whole number, 1 or more")
     if not isinstance(data, TokenDataset): data = TokenDataset(data)
     held_out = TokenDataset(data.folder, 'validation')
     give_tokenizer(model, data)
@@ -280,9 +290,11 @@ def train(
     model.to(device).train()
     step = Step(model, optimizer or make_adamw(model, lr), dtype or pick_dtype(device))
     warmup = steps//10 if warmup is None else warmup
-    def measure(): return mean_loss(model, held_out.tokens, max_tokens=eval_tokens, dtype=step.dtype)
+    score = dict(max_tokens=eval_tokens, dtype=step.dtype)
+    def measure(): return mean_loss(model, held_out.tokens, **score)
     log = [dict(step=0, val_loss=measure())]
-    with torch.random.fork_rng(), progress_bar(total=steps, unit='step', disable=not progress) as bar:
+    bar = progress_bar(total=steps, unit='step', disable=not progress)
+    with torch.random.fork_rng(), bar:
         for k in range(steps):
             x,y = data.batch(k, batch_size, model.config.block_size, seed, device)
             rate = lr_at(k+1-step.guard.skipped, lr, lr/10, warmup, steps)
