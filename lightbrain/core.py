@@ -292,7 +292,8 @@ def check(
     for *_,error in want:
         if error is not None: raise error
     if grad and not any(g.any() for _,grads,_ in want for g in grads.values()):
-        raise ValueError('grad=True, but no gradient of the reference reaches an argument; leave it out')
+        raise ValueError('grad=True, but no gradient of the reference reaches an argument; '
+            'leave it out')
     whys = [_unlike(g, w, eps, types) for g,w in zip(got, want)]
     if not any(whys): return Verdict(True, 'same answer as the reference')
     case,why = next((c, o) for c,o in zip(cases, whys) if o)
@@ -515,7 +516,7 @@ def _take(lock, path, doing):
     "Acquire a lock; once more, if another process removes an empty folder around it just now"
     file = Path(lock.lock_file)
     for _ in range(1000):
-        with suppress(OSError): doing = file.read_text(errors='replace') or doing     # what the holder does
+        with suppress(OSError): doing = file.read_text(errors='replace') or doing     # the holder's
         try: return lock.acquire()
         except Timeout: break
         except (FileNotFoundError, FileExistsError):
