@@ -6,8 +6,9 @@ Docs: https://lightbrain-dev.github.io/lightbrain/prep/shards.html.md"""
 
 # %% auto #0
 __all__ = ['BLOCK_CHARS', 'DOCUMENT', 'SHARD_FORMAT', 'REASONS', 'KEPT', 'EMPTY', 'TEST', 'LEAK', 'blocks', 'chunks',
-           'ChunkEncoder', 'encode_texts', 'encode_rows', 'read_shard', 'write_shard', 'Shard', 'encode_block',
-           'shard_settings', 'tokenize', 'document_table', 'drop_reasons', 'leak_guard', 'join_shards']
+           'ChunkEncoder', 'encode_texts', 'encode_rows', 'read_shard', 'Shard', 'write_shard', 'encode_block',
+           'keep_documents', 'shard_settings', 'tokenize', 'document_table', 'drop_reasons', 'leak_guard',
+           'join_shards']
 
 # %% ../../nbs/prep/05_shards.ipynb #c187cceb
 import hashlib, io, json, pickle, time
@@ -97,7 +98,7 @@ class ChunkEncoder:
         buf,at,size,first = chunks(texts)
         a,b = first_bytes(buf, at, size),first_bytes(buf, at+8, size-8)
         place = (mixed(a*_ODD[0]^b*_ODD[1]) & np.uint64(_PLACES-1)).astype(np.int64)
-        found = self.known.take(place)                           # ten times faster than known[place]
+        found = self.known.take(place)                          # ten times faster than known[place]
         hit = (found['a']==a) & (found['b']==b) & (found['size']==size)
         new = np.flatnonzero(~hit)
         ends = (at+size)[new].tolist()
@@ -209,42 +210,57 @@ def read_shard(
     if 'labels' in arrays: arrays['labels'] = json.loads(arrays['labels'].tobytes())
     return arrays
 
-def write_shard(
-    path, # Where it goes
-    shard:dict, # As from `encode_rows`
-)->None:
-    "Write a shard, all of it or nothing, with its sha256 behind it"
-    labels = json.dumps(shard['labels'], ensure_ascii=False).encode()
-    buffer = io.BytesIO()
-    np.savez(buffer, **shard | dict(labels=np.frombuffer(labels, np.uint8)))
-    data = buffer.getvalue()
-    atomic_write(path, data+hashlib.sha256(data).digest())
-
+# %% ../../nbs/prep/05_shards.ipynb #cec7726d
 @dataclass(frozen=True)
 class Shard:
-    "What a worker reports about a shard"
+    "What is reported about a shard"
     path:Path # Where it lies
     documents:int # Number of documents
     tokens:int # Number of tokens
     bytes:int # UTF-8 bytes of text
     reused:bool # Was it there already?
 
+def _about(path, shard, reused):
+    documents = shard['documents']
+    n_bytes = int(documents['n_bytes'].sum())
+    return Shard(Path(path), len(documents), len(shard['tokens']), n_bytes, reused)
+
+def write_shard(
+    path, # Where it goes
+    shard:dict, # As from `encode_rows`
+)->Shard: # What was written
+    "Write a shard, all of it or nothing, with its sha256 behind it"
+    labels = json.dumps(shard['labels'], ensure_ascii=False).encode()
+    buffer = io.BytesIO()
+    np.savez(buffer, **shard | dict(labels=np.frombuffer(labels, np.uint8)))
+    data = buffer.getvalue()
+    atomic_write(path, data+hashlib.sha256(data).digest())
+    return _about(path, shard, False)
+
+# %% ../../nbs/prep/05_shards.ipynb #cec7726e
 def encode_block(
     item:tuple, # (path of the shard, pickled list of rows)
     **settings, # For `encode_rows`: tokenizer, near, index
 )->Shard: # What was done
     "Make a shard, unless a sound one is there"
     path,payload = item
-    a = None
     if path.exists():
-        try: a = read_shard(path, 'tokens', 'documents')
-        except ValueError: pass
-    reused = a is not None
-    if not reused:
-        a = encode_rows(pickle.loads(payload), **settings)
-        write_shard(path, a)
-    d = a['documents']
-    return Shard(path, len(d), len(a['tokens']), int(d['n_bytes'].sum()), reused)
+        try: return _about(path, read_shard(path, 'tokens', 'documents'), True)
+        except ValueError: pass                              # damaged: make it anew
+    return write_shard(path, encode_rows(pickle.loads(payload), **settings))
+
+# %% ../../nbs/prep/05_shards.ipynb #cec77270
+def keep_documents(
+    shard:dict, # As from `encode_rows`
+    keep:np.ndarray, # Bool, per document
+)->dict: # The same without the others
+    "A shard without some of its documents"
+    doc,gram = shard['hits']
+    number = np.cumsum(keep)-1                               # of a document that is kept
+    return dict(tokens=shard['tokens'][np.repeat(keep, shard['documents']['n_tokens'])],
+        documents=shard['documents'][keep], signature=shard['signature'][keep],
+        hits=np.stack([number[doc], gram])[:,keep[doc]],
+        labels=[o for o,kept in zip(shard['labels'], keep) if kept])
 
 # %% ../../nbs/prep/05_shards.ipynb #30357335
 SHARD_FORMAT = 4     # change it when a shard's content changes: old shards are then made anew
