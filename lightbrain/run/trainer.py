@@ -19,7 +19,6 @@ from torch import Tensor
 from ..core import (DROPPINGS, OtherFormat, atomic_write, free_memory, hash_int,
     lock_folder, pick_dtype, progress_bar)
 from ..data import TokenDataset
-from ..evaluate import mean_loss
 from ..fast.faststep import FusedLoss, faster_dtype, pick_micro_batch
 from ..fast.kernels import kept_heap
 from ..fast.muon import make_optimizer
@@ -32,7 +31,7 @@ from lightbrain.run.config import (MAY_CHANGE, TrainConfig, config_difference, c
     plan_change)
 from .log import LivePlot, RunLog, read_log
 from .parallel import join_team, wrap
-from ..train import DTYPES, PlainLoss, Step
+from ..train import DTYPES, PlainLoss, Step, mean_loss
 
 # %% ../../nbs/run/05_trainer.ipynb #02b632b9
 _NAMES = 'SIGINT','SIGTERM','SIGHUP','SIGBREAK'
