@@ -9,7 +9,7 @@ from dataclasses import asdict
 from pathlib import Path
 from lightbrain.core import atomic_write
 from lightbrain.corpus import synthetic_records
-from lightbrain.data import record_document, write_tapes
+from lightbrain.data import record_document, split_documents, write_tapes
 from lightbrain.run.config import MAY_CHANGE, TrainConfig
 from lightbrain.run.log import make_band, read_metrics
 from lightbrain.run.trainer import Trainer
@@ -24,9 +24,9 @@ SEEDS = 1,2,3,4                                                         # the le
 FREE = (MAY_CHANGE | {'seed'}) - {'max_steps'}                          # these do not make a curve another curve
 
 def write_data(folder, n, vocab_size):
-    "The set of the lesson: `n` records in a vocabulary learned from the first 2,000"
+    "The set of the lesson: `n` records in a vocabulary learned from those of the training side"
     docs = [record_document(o, 'synthetic') for o in synthetic_records(n)]
-    write_tapes(docs, folder, BPETokenizer(*train_bpe([d.text for d in docs[:2000]], vocab_size)))
+    write_tapes(docs, folder, BPETokenizer(*train_bpe([d.text for d in split_documents(docs)[0]], vocab_size)))
 
 def main(work, names):
     path = Path(__file__).parents[1]/'lightbrain'/'assets'/'bands.json'

@@ -356,26 +356,27 @@ def data(tmp_path_factory):
     return d
 
 def fast_trainer(data, out, **kw):
-    c = dict(preset='nano', n_layer=1, n_head=2, n_embd=32, block_size=32, max_steps=8, warmup_steps=2, batch_size=8, step='fast',
+    c = dict(preset='nano', vocab_size=50257, n_layer=1, n_head=2, n_embd=32, block_size=32, max_steps=8, warmup_steps=2, batch_size=8, step='fast',
              optimizer='muon', eval_every=8, save_every=3, eval_tokens=256, log_every=1, device='cpu', dtype='float32')
     return Trainer(TrainConfig(**c|kw), data, out, progress=False)
 
 def cramped(t, room):
     "From its fourth step on, a trainer's memory holds `room` windows"
-    real = t.net.forward
-    def f(x, y, g):
+    loss = t.stepper.loss
+    real = loss.forward
+    def f(x, y):
         if t.step>=3 and len(x)>room: raise torch.OutOfMemoryError('no room')
-        return real(x, y, g)
-    t.net.forward = f
+        return real(x, y)
+    loss.forward = f
     return t
 
 def dies_at(step, t):
     "A trainer that is gone before a step"
-    real = t.train_step
-    def f():
-        if t.step==step: raise ZeroDivisionError
-        return real()
-    t.train_step = f
+    real = t.batch
+    def f(n):
+        if n==step: raise ZeroDivisionError
+        return real(n)
+    t.batch = f
     return t
 
 def weights(t): return torch.cat([p.detach().flatten() for p in t.model.parameters()])
@@ -383,15 +384,15 @@ def weights(t): return torch.cat([p.detach().flatten() for p in t.model.paramete
 def test_a_halved_batch_is_part_of_the_run(data, tmp_path):
     "Memory runs out, the run is interrupted, and goes on where there is room: the same bits all the same"
     whole = cramped(fast_trainer(data, tmp_path/'whole', dropout=0.2), 3).fit()
-    assert whole.micro_batch==2 and sum('did not fit' in o for o in whole.messages)==2
+    assert whole.stepper.micro_batch==2 and sum('did not fit' in o for o in whole.messages)==2
     with pytest.raises(ZeroDivisionError): dies_at(7, cramped(fast_trainer(data, tmp_path/'cut', dropout=0.2), 3)).fit()
     shutil.copytree(tmp_path/'cut', tmp_path/'forgets')
     again = fast_trainer(data, tmp_path/'cut', dropout=0.2).fit()
-    assert again.micro_batch==2 and torch.equal(weights(again), weights(whole))
+    assert again.stepper.micro_batch==2 and torch.equal(weights(again), weights(whole))
     roomy = fast_trainer(data, tmp_path/'roomy', dropout=0.2).fit()
     assert not torch.equal(weights(roomy), weights(whole))                        # the size of the pieces does show
     forgets = fast_trainer(data, tmp_path/'forgets', dropout=0.2)
-    forgets.micro_batch = 1                                                       # smaller than the one that was saved
+    forgets.stepper.micro_batch = 1                                                       # smaller than the one that was saved
     assert not torch.equal(weights(forgets.fit()), weights(whole))
     assert any('1 window at once here, 2 windows at once before' in o for o in forgets.messages)      # and it says so
     assert not any('windows at once before' in o for o in again.messages)
@@ -402,22 +403,23 @@ def test_a_measurement_does_not_change_a_run(data, tmp_path, monkeypatch):
     want = fast_trainer(data, tmp_path/'want').fit()
     monkeypatch.setattr(train_module, 'faster_dtype', lambda dtype, device: torch.float32)
     t = fast_trainer(data, tmp_path/'run', dtype='auto')
-    assert t.dtype==torch.float32 and t.objective.fast.dtype==torch.float32
+    assert t.stepper.dtype==t.stepper.loss.dtype==torch.float32
     with pytest.raises(ZeroDivisionError): dies_at(7, t).fit()
     assert 'fast step: products in float32' in t.messages
     monkeypatch.setattr(train_module, 'faster_dtype', lambda dtype, device: dtype)
-    assert fast_trainer(data, tmp_path/'other', dtype='auto').dtype==torch.bfloat16
+    assert fast_trainer(data, tmp_path/'other', dtype='auto').stepper.dtype==torch.bfloat16
     t = fast_trainer(data, tmp_path/'run', dtype='auto').fit()
-    assert t.dtype==t.objective.fast.dtype==t.optimizer.dtype==torch.float32 and torch.equal(weights(t), weights(want))
+    assert t.stepper.dtype==t.stepper.loss.dtype==t.optimizer.dtype==torch.float32
+    assert torch.equal(weights(t), weights(want))
 
 @pytest.mark.skipif(not shutil.which('c++') and not shutil.which('g++'), reason='torch.compile needs a C++ compiler here')
 def test_the_trainer_compiles_or_says_why_not(data, tmp_path, monkeypatch):
     plain = fast_trainer(data, tmp_path/'plain', max_steps=3, dropout=0.).fit()
     compiled = fast_trainer(data, tmp_path/'compiled', max_steps=3, dropout=0., compile=True).fit()
     torch.testing.assert_close(weights(compiled), weights(plain), rtol=1e-3, atol=1e-4)
-    assert compiled.objective.fast.compiled or any('torch.compile does not work' in o for o in compiled.messages)
+    assert compiled.stepper.loss.body is not faststep.fast_body
     def broken(*a, **k): raise RuntimeError('no compiler')
-    monkeypatch.setattr(faststep.torch, 'compile', lambda f: broken)
+    monkeypatch.setattr(faststep.torch, 'compile', lambda f, **kw: broken)
     fell = fast_trainer(data, tmp_path/'fell', max_steps=3, dropout=0., compile=True).fit()
     assert torch.equal(weights(fell), weights(plain)) and any('torch.compile does not work' in o for o in fell.messages)
 

@@ -9,7 +9,7 @@ from lightbrain.run.checkpoint import list_checkpoints, prune_checkpoints, read_
 from lightbrain.run.config import TrainConfig
 from lightbrain.run.log import read_metrics
 from lightbrain.run.trainer import Trainer
-from test_unbreakable import TINY, PowerCut, data, make, stop_at, weights, write_set
+from test_unbreakable import TINY, PowerCut, data, make, one_step, stop_at, weights, write_set
 
 @pytest.fixture(scope='module')
 def half_way(data, tmp_path_factory):
@@ -434,9 +434,9 @@ def test_both_splits_are_of_one_set(data, tmp_path, monkeypatch):
 @pytest.mark.parametrize('fault', [None, 'unscale', 'clip'])
 def test_the_update_gets_a_clipped_gradient(data, tmp_path, monkeypatch, fault):
     "float16: the norm is that of float32, and AdamW gets a gradient of length grad_clip; else it is seen"
-    _,want = make(data, tmp_path/'a', dropout=0.).train_step()
+    _,want = one_step(make(data, tmp_path/'a', dropout=0.))
     t = make(data, tmp_path/'b', dropout=0., dtype='float16', grad_clip=0.05)
-    if fault=='unscale':   # as if train_step did not call it: the scaler does, after the clipping
+    if fault=='unscale':   # as if the step did not call it: the scaler does, after the clipping
         real,calls = torch.amp.GradScaler.unscale_,iter([None])
         late = lambda self, o: next(calls, self) and real(self, o)
         monkeypatch.setattr(torch.amp.GradScaler, 'unscale_', late)
@@ -448,7 +448,7 @@ def test_the_update_gets_a_clipped_gradient(data, tmp_path, monkeypatch, fault):
         got.append(torch.cat([p.grad.flatten() for p in t.model.parameters()]).norm().item())
         return update(*a, **k)
     t.optimizer.step = step
-    _,norm = t.train_step()
+    _,norm = one_step(t)
     fine = norm==pytest.approx(want, rel=0.05) and got==pytest.approx([0.05], rel=1e-3)
     assert want>0.1 and fine==(fault is None), (want, norm, got)
 
@@ -458,12 +458,12 @@ SLOW = '''
 import sys, time
 from pathlib import Path
 import lightbrain.run.trainer as train
-real,end = train.Trainer.train_step,time.monotonic()+120
-def slow(self):
+real,end = train.Trainer.gradients,time.monotonic()+120
+def slow(self, x, y):
     waits = (self.config.seed, self.step)==(1, 3)
     while waits and not Path('go on').exists() and time.monotonic()<end: time.sleep(0.02)
-    return real(self)
-train.Trainer.train_step = slow
+    return real(self, x, y)
+train.Trainer.gradients = slow
 from lightbrain.cli import train
 train.shell()
 '''

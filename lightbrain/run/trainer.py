@@ -21,6 +21,7 @@ from ..core import (DROPPINGS, OtherFormat, atomic_write, free_memory, hash_int,
 from ..data import TokenDataset
 from ..evaluate import mean_loss
 from ..fast.faststep import FusedLoss, faster_dtype, pick_micro_batch
+from ..fast.kernels import kept_heap
 from ..fast.muon import make_optimizer
 from ..model import GPT, our_files
 from lightbrain.run.checkpoint import (checkpoint_dir, latest_checkpoint, list_checkpoints,
@@ -486,6 +487,7 @@ def fit(self:Trainer)->'Trainer': # Itself, trained; `out/model` then holds the 
             with needs_room(self.out, 10**5):
                 held.enter_context(lock_folder(self.out, 'training into'))
             self.check_out()
+        if self.config.step=='fast' and self.device.type=='cpu': held.enter_context(kept_heap())
         return self._fit()
 
 # %% ../../nbs/run/05_trainer.ipynb #7e0a1b16
