@@ -453,7 +453,7 @@ def show_samples(
 
 # %% ../nbs/09_cli.ipynb #a0701bad
 def _quick_places(source, out):
-    "(name, data folder, run folder) of a quickstart; a set of another source is not replaced"
+    "(data folder, run folder) of a quickstart; a set of another source is not replaced"
     name = 'quickstart' + ('' if source=='synthetic' else f'-{_slug(source)}')
     data = Path('data/processed')/name
     try: free_place(data, source)

@@ -87,7 +87,7 @@ def free_memory(
     if device.type=='cuda': return torch.cuda.mem_get_info(device)[0]
     if device.type!='cpu': return None
     try: return psutil.virtual_memory().available
-    except (OSError, RuntimeError, NotImplementedError): return None
+    except (OSError, RuntimeError, psutil.Error): return None
 
 # %% ../nbs/00_core.ipynb #a41d7f96
 SCALES = 'ci','laptop','full'
@@ -291,6 +291,9 @@ def check(
     want = [_answer(ref, o, grad) for o in cases]
     for *_,error in want:
         if error is not None: raise error
+    if grad and not any(g.any() for _,grads,_ in want for g in grads.values()):
+        raise ValueError('grad=True, but no gradient of the reference reaches an argument; '
+            'leave it out')
     whys = [_unlike(g, w, eps, types) for g,w in zip(got, want)]
     if not any(whys): return Verdict(True, 'same answer as the reference')
     case,why = next((c, o) for c,o in zip(cases, whys) if o)
@@ -513,13 +516,13 @@ def _take(lock, path, doing):
     "Acquire a lock; once more, if another process removes an empty folder around it just now"
     file = Path(lock.lock_file)
     for _ in range(1000):
-        with suppress(OSError): doing = file.read_text() or doing      # what the holder is doing
+        with suppress(OSError): doing = file.read_text(errors='replace') or doing     # the holder's
         try: return lock.acquire()
         except Timeout: break
         except (FileNotFoundError, FileExistsError):
             if file.parent.is_file(): raise
         except OSError as e:
-            if e.errno not in (errno.ENOLCK, errno.EOPNOTSUPP): raise
+            if e.errno not in (errno.ENOLCK, errno.EOPNOTSUPP, errno.EINVAL): raise
             file.unlink(missing_ok=True)
             return warnings.warn(f"'{path}' is on a disk without locks; let one process at a time "
                 "write there")
@@ -795,7 +798,8 @@ def doctor(
     r.add('system', f'{platform.system()} {platform.machine()}')
     r.look('torch', lambda: import_module('torch').__version__, 'pip install -U torch, see README')
     r.look('device', lambda: _device_text(pick_device(device)))
-    if r.rows[-1][1].startswith('cpu') and shutil.which('nvidia-smi'):
+    torch = sys.modules.get('torch')
+    if torch and not torch.cuda.is_available() and shutil.which('nvidia-smi'):
         r.problems.append('an NVIDIA driver is here but this torch cannot use it; install a CUDA '
             'build of torch, see README')
     r.look('free memory', lambda: _gib(free_memory(pick_device(device))))

@@ -182,8 +182,10 @@ def test_never_a_traceback(want):
     "Every value against every other: only equals are equal, and all of it is a sentence"
     w = VALUES[want]
     for o,got in (VALUES | STRANGE).items():
-        for kwargs in ({}, dict(types=True), dict(grad=True)):
-            v = check(lambda: got, lambda: w, mistakes={'no': lambda: 1/0, 'exit': leave}, **kwargs)
+        v = check(lambda x: got, lambda x: 2*x, (torch.ones(3),), grad=True)
+        assert not v and len(repr(v))<400, o
+        for types in (False, True):
+            v = check(lambda: got, lambda: w, types=types, mistakes={'no': lambda: 1/0, 'exit': leave})
             assert '\n' not in repr(v) and len(repr(v))<400, o
             if o==want and want not in ('objects','meta','sparse'): assert v, (o, v)
             if o in STRANGE: assert not v, o
@@ -216,6 +218,8 @@ def test_the_mistakes_of_the_teacher():
     with pytest.raises(ValueError, match='no tuple'): check(len, len, [1])
     with pytest.raises(ValueError, match='cannot be copied'): check(stub, len, (iter(open(__file__)),))
     with pytest.raises(ZeroDivisionError): check(len, lambda o: 1/0, ([],))
+    for ref in (lambda x: x.detach(), lambda x: 7):
+        with pytest.raises(ValueError, match='no gradient of the reference'): check(ref, ref, (torch.ones(2),), grad=True)
 
 def test_a_mistake_counts_only_if_it_explains_every_case():
     "Negative control: with the first case alone, the other mistake would be blamed"
@@ -229,3 +233,6 @@ def test_whole_numbers_are_exact():
     assert differs(tensor([2**60]), tensor([2**60+1])) and not differs(tensor([2**60]), tensor([2**60]))
     assert differs(np.array([2**64-1], dtype='u8'), np.array([2**64-2], dtype='u8'))
     assert differs(1+2e-5, 1.) and not differs(1+5e-6, 1.) and differs(1+5e-6, 1., eps=0)
+
+def test_true_is_one_unless_types_are_asked():
+    assert not differs(True, 1) and differs(True, 1, types=True) and differs(1, True, types=True)

@@ -8,7 +8,7 @@ from lightbrain.prep.clean import (NgramIndex, find_duplicates, ngram_hashes, no
     similarity, text_hashes, word_hashes)
 from lightbrain.corpus import render_record, synthetic_records
 from lightbrain.prep.prepare import prepare
-from lightbrain.prep.sources import Document, json_line_document, load_documents
+from lightbrain.prep.sources import Document, row_document, load_documents
 
 surrogates_too = st.text(alphabet=st.characters(exclude_categories=()))
 real = pytest.mark.skipif(not SHARED.exists(), reason='the real development data is on the maintainers\' machines only')
@@ -219,7 +219,7 @@ NOT_OWN = dict(                                        # where the same digits a
     } | {k: (lambda p, k=k: dict(text=k.format(p))) for k in ('Fever.\nReferences\n1. A. PMID: 12.\n2. B. PMID: {}.', 'Fever.\n\nReferences:\nPMID: 12\nPMID: {}\n',
         'Comment on: Smith. Ann. 2007. PMID: {}', 'Fever.\nComment in\nPMID: {}\nMore text.', 'Fever fell, as others found (PMID: {}).')}
 
-def number_of(o): return clean.pmid_of(json_line_document(dict(text='Fever fell.', id='a') | o, 'x.jsonl', 1))
+def number_of(o): return clean.pmid_of(row_document(dict(text='Fever fell.', id='a') | o, 'x.jsonl', 1))
 
 @pytest.mark.parametrize('shape', OWN)
 def test_a_number_of_its_own(shape):
@@ -236,7 +236,7 @@ def test_a_number_of_something_else(shape):
 def test_the_line_of_a_table_is_no_pubmed_number(id):
     "A file of thirty million rows without ids; a file whose name is the number is the paper itself"
     for p in pubmedqa_test_pmids():
-        rows = [json_line_document(dict(text='Fever fell.', id=id), name, p) for name in ('x.jsonl', 'pmid.csv', 'pubmed', f'{p}.csv')]
+        rows = [row_document(dict(text='Fever fell.', id=id), name, p) for name in ('x.jsonl', 'pmid.csv', 'pubmed', f'{p}.csv')]
         assert [clean.pmid_of(d) for d in rows]==[None, None, None, p]
 
 ANY = st.recursive(st.none() | st.booleans() | st.integers() | st.floats() | st.text() | st.binary(max_size=9) | st.sampled_from(['PMID: 7', '{"pmid": 7}', '{"a']),

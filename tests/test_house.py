@@ -158,12 +158,12 @@ def number(path): return re.match(r'(\w+/)?\d\d[a-z]*', path)[0]             # r
 def module(path): return 'lightbrain.' + re.sub(r'(^|/)\d\d[a-z]*_', r'\1', path).removesuffix('.ipynb').replace('/', '.')
 
 NUMBERS = {number(o): o for o in LESSONS}
-ROAD = [o for o in NUMBERS if '/' not in o]
 
 def told(line):
-    "The lessons that a line of text names; `00 to 02` are all of the road in between"
+    "The lessons that a line of text names; `00 to 02`, or `run/01 to run/04`, are all in between"
+    def beside(o): return o.rpartition('/')[0]
     for m in re.finditer(rf'({LESSON}) to ({LESSON})', line):
-        line += ' '.join(o for o in ROAD if m[1]<=o<=m[2])
+        line += ' ' + ' '.join(o for o in NUMBERS if beside(o)==beside(m[1]) and m[1]<=o<=m[2])
     return set(re.findall(LESSON, line))
 
 def needed(path):
@@ -214,7 +214,8 @@ def test_wrong_needs():
 
 def test_told():
     assert told('lessons 00 (seeds), 00a and run/02; 29,995,392 tokens, 2020, 05_train')=={'00','00a','run/02'}
-    assert {'00','01','02'}<=told('lessons 00 to 02') and '03' not in told('lessons 00 to 02')
+    assert {'00','01','02'}<=told('lessons 00 to 02') and not {'03','run/01'}&told('lessons 00 to 02')
+    assert told('run/01 to run/03')=={'run/01','run/02','run/03'}
 
 @pytest.mark.parametrize('path', [o for o in LESSONS if '/' not in o and module(o) not in DOORS])
 def test_the_road_is_walked_alone(path):

@@ -1,12 +1,11 @@
 "Faults that once survived every test: each property is tested, then tested with the fault planted, where it must fail"
-import contextlib, inspect, io, json, math
-import pytest, torch
+import contextlib, inspect, io, json, math, random
+import numpy as np, pytest, torch
 from torch import nn
 from lightbrain import cli, evaluate, sample
 from lightbrain.fast import kernels, muon
 from lightbrain.run import trainer as train
 from lightbrain.fast.budget import probe
-from lightbrain.run.checkpoint import rng_state
 from lightbrain.run.config import TrainConfig
 from lightbrain.corpus import render_record, synthetic_records
 from lightbrain.data import TokenDataset
@@ -88,7 +87,7 @@ def without_n_ctx(m):
     whole = GPT.hf_config
     m.setattr(GPT, 'hf_config', lambda self: {k:v for k,v in whole(self).items() if k!='n_ctx'})
 
-# Every switch of `lightbrain-generate` reaches the dice
+# Every switch of `lightbrain-generate` reaches the sampler
 
 def said(place, **how):
     "What `lightbrain-generate` writes"
@@ -211,12 +210,12 @@ def anothers_tokenizer_is_refused(place):
 def any_tokenizer(m):
     for module in (evaluate, sample): m.setattr(module, 'tokenizer_of', lambda model, tokenizer: tokenizer)
 
-# The caller's dice
+# The caller's random state
 
-def state(): s = rng_state(); return s['python'],s['numpy'][1].tolist(),s['numpy'][2:],s['torch'].tolist()
+def state(): return random.getstate(),str(np.random.get_state()[1].tolist()),np.random.get_state()[2:],torch.get_rng_state().tolist()
 
 def calm(f):
-    "Neither Python's nor NumPy's nor torch's dice have moved after `f(place)`"
+    "Python's, NumPy's and torch's generators stand where they stood before `f(place)`"
     def check(place):
         place.model.train()
         torch.manual_seed(5)
@@ -278,12 +277,12 @@ FAULTS = {
     '--top-k is ignored': (narrow(top_k=1), deaf_to('top_k', None)),
     '--temperature is ignored': (narrow(temperature=0.), deaf_to('temperature', 30.)),
     '--seed is ignored': (the_seed_decides, deaf_to('generator', None)),
-    'bytes of a token that is not scored': (bits_are_of_the_same_tokens_as_bytes, rewrite(cli, 'evaluation', 'tokens[1:]', 'tokens')),
-    'bytes of the tokens read': (bits_are_of_the_same_tokens_as_bytes, rewrite(cli, 'evaluation', 'tokens[1:]', 'tokens[:-1]')),
+    'bytes of a token that is not scored': (bits_are_of_the_same_tokens_as_bytes, rewrite(cli, '_on_text', 'tokens[1:]', 'tokens')),
+    'bytes of the tokens read': (bits_are_of_the_same_tokens_as_bytes, rewrite(cli, '_on_text', 'tokens[1:]', 'tokens[:-1]')),
     'bytes of one token less': (bits_are_of_the_same_tokens_as_bytes, shifted_bytes(slice(1, None))),
     'one token is not scored': (bits_are_of_the_same_tokens_as_bytes, one_token_less),
 } | {f'{name} reads weights that are NaN': (a_row_of_nan_is_refused(READ[name]), unchecked) for name in READ
-} | {f"{name} throws the caller's dice": (calm(QUIET[name]), NOISE[name]) for name in NOISE}
+} | {f"{name} draws from the caller's generators": (calm(QUIET[name]), NOISE[name]) for name in NOISE}
 
 @pytest.mark.parametrize('fault', FAULTS)
 def test_the_property(fault, place): FAULTS[fault][0](place)

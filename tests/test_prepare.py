@@ -6,7 +6,7 @@ from hypothesis import given, settings, strategies as st
 from lightbrain.prep.clean import normalize
 from lightbrain.corpus import synthetic_record, render_record
 from lightbrain.data import TokenDataset, split_of
-from lightbrain.prep.shards import encode_array
+from lightbrain.prep.shards import encode_texts
 from lightbrain.tokenizer import gpt2_tokenizer
 
 KILLS = int(os.environ.get('LIGHTBRAIN_KILLS', 4))       # how many random kills; 20 and more by hand
@@ -103,7 +103,7 @@ def test_workers_end_with_their_parent(env, tmp_path):
     "No worker outlives a source that fails early, nor a parent that is killed"
     code = """if True:
         import glob, time
-        from lightbrain.core import parallel_map
+        from lightbrain.prep.workers import parallel_map
         def children(): return [o for p in glob.glob('/proc/self/task/*/children') for o in open(p).read().split()]
         def items(fails):
             yield 1
@@ -179,36 +179,68 @@ def test_planted_leaks(command, tmp_path):
         p = command('prepare', '--source', f'{name}.jsonl', '--out', f'out-{name}', '--evaluation', 'exam.jsonl', '--test-records', 'exclude', cwd=tmp_path)
         assert p.returncode==0 and ('kept 199, dropped 2' if name=='behind' else 'kept 200, dropped 1') in p.stdout, p.stderr
 
+def ids_of(text): return encode_texts(gpt2_tokenizer(), [text.encode()])[0].tolist()
+
 @settings(max_examples=500, deadline=None)
 @given(st.text())
 def test_any_text_comes_back(text):
-    enc,text = gpt2_tokenizer(),normalize(text)
-    assert enc.decode(encode_array(enc, text).tolist())==text
+    text = normalize(text)
+    assert gpt2_tokenizer().decode(ids_of(text))==text
     assert normalize(text)==text
 
 @settings(max_examples=300, deadline=None)
 @given(st.text(alphabet=st.characters()))         # lone surrogates included
 def test_even_broken_text_has_tokens(text):
-    enc = gpt2_tokenizer()
-    assert enc.decode(encode_array(enc, normalize(text)).tolist()).encode()==normalize(text).encode()
-    assert enc.eot_token not in encode_array(enc, normalize(text+'<|endoftext|>'))
+    enc,text = gpt2_tokenizer(),normalize(text)
+    assert enc.decode(ids_of(text)).encode()==text.encode()
+    assert enc.eot_token not in ids_of(text+'<|endoftext|>')
 
-def test_chunks_give_the_same_ids():
-    "The encoder that remembers chunks equals the tokenizer on 20,000 random texts full of borders, and notices when a border is wrong"
+LETTERS = list("abcdesStTlLvrRemMdD'’\"  \n\n\t\r\x0b\x0c\x85\u00a0\u2009\u3000\u2028.,;:-/()%0123456789éß中Ωſ²½\x00\x1c\x7f\U0001f489\u0301|<>")
+LETTERS += ["'s","'ll",'  ','\n\n',' the',' pain','<|endoftext|>']
+
+def differences(encode, enc, n):
+    "In how many of `n` lists of random texts full of borders `encode` differs from the tokenizer"
+    r,bad = random.Random(0),0
+    for _ in range(n):
+        texts = [''.join(r.choices(LETTERS, k=r.choice([0,1,2,3,5,8,20,40]))) for _ in range(50)]
+        ids,counts = encode([t.encode() for t in texts])
+        want = [enc.encode_ordinary(t) for t in texts]
+        bad += ids.tolist()!=[i for w in want for i in w] or counts.tolist()!=[len(w) for w in want]
+    return bad
+
+def test_chunks_give_the_same_ids(monkeypatch):
+    "The encoder that remembers chunks equals the tokenizer on 20,000 random texts, and notices when a border is wrong"
     from lightbrain.prep import shards
-    enc,r = gpt2_tokenizer(),random.Random(0)
-    letters = list("abcdesStTlLvrRemMdD'’\"  \n\n\t\r\x0b\x0c\x85\u00a0\u2009\u3000\u2028.,;:-/()%0123456789éß中Ωſ²½\x00\x1c\x7f\U0001f489\u0301")+["'s","'ll",'  ','\n\n',' the',' pain']
-    def differences(encoder, n):
-        bad = 0
-        for _ in range(n):
-            texts = [''.join(r.choices(letters, k=r.choice([0,1,2,3,5,8,20,40]))) for _ in range(50)]
-            ids,counts = encoder(texts)
-            want = [enc.encode_ordinary(t) for t in texts]
-            bad += ids.tolist()!=[i for w in want for i in w] or counts.tolist()!=[len(w) for w in want]
-        return bad
-    assert differences(shards.ChunkEncoder(enc), 400)==0
-    right,wrong = shards.CUTS,bytearray(shards.CUTS)
-    wrong[shards.QUOTE<<3|shards.LETTER] = 1
-    shards.CUTS = bytes(wrong)
-    try: assert differences(shards.ChunkEncoder(enc), 20)>0
-    finally: shards.CUTS = right
+    enc = gpt2_tokenizer()
+    assert differences(lambda texts: encode_texts(enc, texts), enc, 400)==0
+    wrong = bytearray(shards._BORDERS)
+    wrong[shards._QUOTE*8+shards._LETTER] = 1
+    shards._encoder.cache_clear()
+    monkeypatch.setattr(shards, '_BORDERS', bytes(wrong))
+    assert differences(lambda texts: encode_texts(enc, texts), enc, 20)>0
+    shards._encoder.cache_clear()
+
+def test_a_crowded_table_forgets_but_never_lies(monkeypatch):
+    "With sixteen places most chunks share one, and still no chunk is taken for another; without the size 'a' is 'a' and a NUL"
+    from lightbrain.prep import shards
+    enc = gpt2_tokenizer()
+    monkeypatch.setattr(shards, '_PLACES', 16)
+    shards._encoder.cache_clear()
+    assert differences(lambda texts: encode_texts(enc, texts), enc, 100)==0
+    shards._encoder.cache_clear()
+    seen = shards.ChunkEncoder(enc)
+    assert seen([b'a'])[0].tolist()==enc.encode_ordinary('a') and seen.known['size'].any()
+    assert seen([b'a\0'])[0].tolist()==enc.encode_ordinary('a\0')
+    seen.known['size'][seen.known['size']==1] = 2                # planted fault: the table says that the chunk has two bytes
+    assert seen([b'a\0'])[0].tolist()!=enc.encode_ordinary('a\0')
+
+@pytest.mark.parametrize('pattern', [None, r'\w+|\W', r'\s+|\S+'])
+def test_own_vocabulary_and_pattern(pattern):
+    "A tokenizer of the learner's own, with GPT-2's pattern or another one"
+    import tiktoken
+    from lightbrain.tokenizer import BPETokenizer, to_tiktoken, train_bpe
+    enc = BPETokenizer(*train_bpe([o['text'] for o in notes(200)], 600))
+    if pattern:
+        fast = to_tiktoken(enc)
+        enc = tiktoken.Encoding('other', pat_str=pattern, mergeable_ranks=fast._mergeable_ranks, special_tokens=fast._special_tokens)
+    assert differences(lambda texts: encode_texts(enc, texts), enc, 60)==0

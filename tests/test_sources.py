@@ -147,7 +147,7 @@ def test_a_careless_reader_is_found_out(monkeypatch, tmp_path, reader, line, why
     path = tmp_path/'x.jsonl'
     path.write_text('{"text": "kept"}\n'+line)
     fate(path)
-    monkeypatch.setitem(sources.READERS, 'jsonl', reader)
+    monkeypatch.setitem(sources.READERS, 'jsonl', sources.READERS['jsonl']._replace(read=reader))
     with pytest.raises((AssertionError, UnicodeEncodeError), match=why): fate(path)
 
 def test_twice_the_same_key_is_not_lost(tmp_path):

@@ -18,8 +18,9 @@ from ..core import atomic_dir, beside, lock_folder
 from ..data import SPLITS, set_files, split_of, write_manifest
 from ..tokenizer import gpt2_tokenizer
 from .clean import NgramIndex
-from .shards import cores, tokenize
-from .tapes import KEPT, LEAK, REASONS, TEST, fates, guard, table, write_tapes
+from .shards import (KEPT, LEAK, REASONS, TEST, document_table, drop_reasons,
+    join_shards, leak_guard, tokenize)
+from .workers import cores
 from .sources import load_documents, load_records, path_exists
 
 # %% ../../nbs/prep/06_prepare.ipynb #0da7b009
@@ -49,7 +50,7 @@ def _refuse(name, leak, rules):
 
 def assemble(
     docs, # Where the shards come from: `name`, `dropped` (Counter) and `notices` of a `Documents`
-    shards:list, # `Encoded` objects, in order
+    shards:list, # `Shard` objects, in order
     folder, # An empty folder, filled with the set; inside `atomic_dir`, so that it appears only when complete
     rules:Rules=Rules(), # What to leave out, how much to hold out
     tokenizer=None, # The one that made the shards; `gpt2_tokenizer()` unless given
@@ -59,12 +60,11 @@ def assemble(
     if not shards:
         why = f' ({sum(docs.dropped.values()):,} dropped: {dict(docs.dropped)})' if docs.dropped else ''
         raise ValueError(f"'{docs.name}' gave no document with text{why}; nothing was written")
-    t = table(shards, shards[0].path.parent)
-    reasons = fates(t)
-    held_out = t['split_hash']/2**64<rules.validation
-    leak = guard(t, reasons, held_out, index)
+    table = document_table(shards, shards[0].path.parent)
+    held_out = table['documents']['split_hash']/2**64<rules.validation
+    reasons,leak = leak_guard(table, drop_reasons(table), held_out, index)
     _refuse(docs.name, leak, rules)
-    tapes,origin,questions = write_tapes(shards, reasons, held_out, folder)
+    tapes,origin,questions = join_shards(shards, reasons, held_out, folder)
     counts = Counter(reasons[reasons!=KEPT].tolist())
     dropped = Counter(docs.dropped)+Counter({REASONS[k]:n for k,n in counts.items()})
     return write_manifest(folder, tapes, tokenizer or gpt2_tokenizer(), rules.validation, origin, questions, dropped,

@@ -32,17 +32,20 @@ def _table_error(path, line, why): return ValueError(f'{path}, line {line}: {why
 def _csv_rows(path):
     "(line where it starts, list of fields) of every row, the header included"
     csv.field_size_limit(MAX_FIELD)
-    tab,line = Path(path.name.removesuffix('.gz')).suffix=='.tsv',1
+    delimiter = '\t' if Path(path.name.removesuffix('.gz')).suffix=='.tsv' else ','
+    line = 1
     try:
         with open_text(path, newline='') as f:
-            rows = csv.reader(f, strict=True, delimiter='\t' if tab else ',')
+            rows = csv.reader(f, strict=True, delimiter=delimiter)
             for row in rows:
                 if row: yield line,row
                 line = rows.line_num+1
     except csv.Error as e:
-        raise _table_error(path, line, f'not a row of a CSV file ({e}); is a quote left open?') from None
+        why = f'not a row of a CSV file ({e}); is a quote left open?'
+        raise _table_error(path, line, why) from None
     except BROKEN as e:
-        raise _table_error(path, line, f'not readable as UTF-8 text ({e}); is it complete?') from None
+        why = f'not readable as UTF-8 text ({e}); is it complete?'
+        raise _table_error(path, line, why) from None
 
 # %% ../../nbs/prep/02_tables.ipynb #45ceb93c
 def _column_names(path, row):
@@ -50,7 +53,7 @@ def _column_names(path, row):
     names = [o.strip() for o in row]
     twice = next((o for o in names if names.count(o)>1), None)
     if twice is None: return names
-    raise ValueError(f"{path}, line 1: two columns are called '{twice[:40]}'; each needs its own name")
+    raise _table_error(path, 1, f"two columns are called '{twice[:40]}'; each needs its own name")
 
 def read_csv(
     path:Path, # .csv, or .tsv with tabs; either with .gz; the first row names the columns
@@ -74,7 +77,7 @@ def csv_columns(
 def unique_keys(
     pairs, # (key, value) of a JSON object, as `json` hands them to its `object_pairs_hook`
 )->dict: # The object
-    "`ValueError` for an object that has a key twice, of which Python would keep the last one in silence"
+    "`ValueError` for an object that has a key twice; Python would keep the last one in silence"
     o = dict(pairs)
     if len(o)==len(pairs): return o
     twice = next(k for k,n in Counter(k for k,_ in pairs).items() if n>1)
@@ -82,6 +85,7 @@ def unique_keys(
 
 # %% ../../nbs/prep/02_tables.ipynb #b9ef9c6a
 MAX_ENTRY = 2**26      # characters; far above any record
+_BLANK = re.compile('[ \\t\\r\\n]*')
 
 class _Window:
     "The part of a text file that is being decoded"
@@ -90,12 +94,15 @@ class _Window:
         self.decode = json.JSONDecoder(object_pairs_hook=unique_keys).raw_decode
     def grow(self, size):
         new = self.f.read(size)
-        self.s,self.i,self.end = self.s[self.i:]+new,0,not new
-        if len(self.s)>MAX_ENTRY: raise ValueError(f'an entry of more than {MAX_ENTRY:,} characters')
+        self.s = self.s[self.i:]+new
+        self.i = 0
+        self.end = not new
+        if len(self.s)<=MAX_ENTRY: return
+        raise ValueError(f'an entry of more than {MAX_ENTRY:,} characters')
     def skip(self):
         "Go to the next character that is not white space, and give it ('' at the end)"
         while True:
-            self.i = re.compile('[ \\t\\r\\n]*').match(self.s, self.i).end()
+            self.i = _BLANK.match(self.s, self.i).end()
             if self.i<len(self.s) or self.end: return self.s[self.i:self.i+1]
             self.grow(2**20)
     def value(self):
@@ -105,14 +112,18 @@ class _Window:
         while True:
             try:
                 v,i = self.decode(self.s, self.i)
-                if i<len(self.s) or self.end: self.i = i; return v
+                if i<len(self.s) or self.end:
+                    self.i = i
+                    return v
             except json.JSONDecodeError as e:
                 if self.end: raise ValueError(e.msg) from None
-            self.grow(size); size *= 2
+            self.grow(size)
+            size *= 2
     def take(self, signs):
         "Step over one of `signs`"
         c = self.skip()
-        if c not in signs or not c: raise ValueError(f"expected {' or '.join(signs)}, found {c or 'the end'}")
+        if c not in signs or not c:
+            raise ValueError(f"expected {' or '.join(signs)}, found {c or 'the end'}")
         self.i += 1
         return c
 
@@ -121,7 +132,7 @@ def read_json_entries(
     path:Path, # .json (or .json.gz) with one object
 )->Iterator[tuple]: # (key, value), never all at once
     "The entries of one big JSON object; `ValueError` with file, entry and rule if it is broken"
-    n,keys = 0,set()
+    keys = set()
     try:
         with open_text(path) as f:
             w = _Window(f)
@@ -133,15 +144,16 @@ def read_json_entries(
                 if not isinstance(key, str) or key in keys:
                     raise ValueError(f'the key {str(key)[:40]!r} occurs twice or is no text')
                 w.take(':')
-                keys.add(key); n += 1
+                keys.add(key)
                 o = w.value()
                 yield key,o
                 more = w.take(',}')==','
-            if not n: w.take('}')
+            if not keys: w.take('}')
             if w.skip(): raise ValueError('more text behind the end of the object')
     except (*BROKEN, RecursionError) as e:
-        raise ValueError(f'{path}, after entry {n}: not JSON keyed by PubMed id, as the authors of PubMedQA publish it '
-            f'({e}); is it complete? If it is JSON lines, name it .jsonl') from None
+        raise ValueError(f'{path}, after entry {len(keys)}: not JSON keyed by PubMed id, as the '
+            f'authors of PubMedQA publish it ({e}); is it complete? If it is JSON lines, name it '
+            '.jsonl') from None
 
 # %% ../../nbs/prep/02_tables.ipynb #dbd28cab
 @contextmanager
@@ -149,10 +161,11 @@ def _parquet(path):
     "An open parquet file; whatever pyarrow finds wrong becomes one sentence"
     try: import pyarrow.parquet as pq
     except ImportError:
-        raise ValueError(f"'{path}' is parquet, and reading it needs one more package: pip install pyarrow") from None
+        raise ValueError(f"'{path}' is parquet, and reading it needs one more package: "
+                         "pip install pyarrow") from None
     try:
         with pq.ParquetFile(path) as f: yield f
-    except Exception as e:                               # pyarrow has many kinds of errors, and they change
+    except Exception as e:                       # pyarrow has many kinds of errors, and they change
         if isinstance(e, ValueError) and str(e).startswith(f'{path}'): raise
         why = f'{type(e).__name__}: {str(e)[:100]}'
         raise ValueError(f'{path}: not a readable parquet file ({why}); is it complete?') from None
@@ -170,17 +183,19 @@ def read_parquet(
     n = 0
     with _parquet(path) as f:
         for batch in f.iter_batches(1000):
-            for o in batch.to_pylist(): n += 1; yield n,o
+            yield from enumerate(batch.to_pylist(), n+1)
+            n += len(batch)
         if n!=f.metadata.num_rows:
-            raise ValueError(f'{path}: {n:,} rows, but its footer says {f.metadata.num_rows:,}; is it complete?')
+            raise ValueError(f'{path}: {n:,} rows, but its footer says {f.metadata.num_rows:,}; '
+                             'is it complete?')
 
 # %% ../../nbs/prep/02_tables.ipynb #c8de1983
 NOTE_COLUMNS = ('ROW_ID SUBJECT_ID HADM_ID CHARTDATE CHARTTIME STORETIME CATEGORY DESCRIPTION CGID '
                 'ISERROR TEXT').split()
 NOTE_AGREEMENT = (
-    'These are clinical notes in the shape of MIMIC-III NOTEEVENTS. If they come from PhysioNet, its data use agreement '
-    'covers whatever is made from them: share neither the notes, nor the prepared tokens, nor a model trained on them, '
-    'and send no note to an online service.')
+    'These are clinical notes in the shape of MIMIC-III NOTEEVENTS. If they come from PhysioNet, '
+    'its data use agreement covers whatever is made from them: share neither the notes, nor the '
+    'prepared tokens, nor a model trained on them, and send no note to an online service.')
 
 def is_noteevents(
     columns, # Column names
@@ -190,18 +205,21 @@ def is_noteevents(
 
 def read_noteevents(
     path:Path, # NOTEEVENTS.csv or .csv.gz
-)->Iterator[tuple]: # (line, dictionary `row patient category description text`), or (line, reason to drop the note)
-    "Notes that were not marked as errors, each with its patient; `ValueError` for a note without one"
+)->Iterator[tuple]: # (line, `row patient category description text`), or (line, reason to drop it)
+    "Notes that were not marked as errors, each with its patient; `ValueError` for one without"
     if not is_noteevents(csv_columns(path)):
-        raise ValueError(f"{path}: not in the shape of NOTEEVENTS; it needs the columns {', '.join(NOTE_COLUMNS)}")
+        raise ValueError(f"{path}: not in the shape of NOTEEVENTS; it needs the columns "
+                         f"{', '.join(NOTE_COLUMNS)}")
     for line,o in read_csv(path):
-        o = {k.upper():v for k,v in o.items()}
+        o = {k.upper():v if k.upper()=='TEXT' else v.strip() for k,v in o.items()}
         for k in ('ROW_ID','SUBJECT_ID'):
-            if not o[k].strip():
-                raise _table_error(path, line, f'{k} is empty; it tells notes apart and keeps them with their patient')
-        if o['ISERROR'].strip() in ('1','1.0'): yield line,'ISERROR = 1'
-        else: yield line,dict(row=o['ROW_ID'].strip(), patient=o['SUBJECT_ID'].strip(), category=o['CATEGORY'].strip(),
-                              description=o['DESCRIPTION'].strip(), text=o['TEXT'])
+            if not o[k]:
+                why = f'{k} is empty; it tells notes apart and keeps them with their patient'
+                raise _table_error(path, line, why)
+        if o['ISERROR'] in ('1','1.0'): yield line,'ISERROR = 1'
+        else:
+            yield line,dict(row=o['ROW_ID'], patient=o['SUBJECT_ID'], category=o['CATEGORY'],
+                            description=o['DESCRIPTION'], text=o['TEXT'])
 
 # %% ../../nbs/prep/02_tables.ipynb #991489a1
 def read_hub(
@@ -212,19 +230,21 @@ def read_hub(
     if repo=='qiaojin/PubMedQA' and not config: config = 'pqa_labeled'
     try: from datasets import load_dataset
     except ImportError:
-        raise ValueError(f"reading '{name}' from the hub needs one more package: pip install datasets") from None
+        raise ValueError(f"reading '{name}' from the hub needs one more package: "
+                         "pip install datasets") from None
     n = 0
     try:
-        for o in load_dataset(repo, config or None, split='train', streaming=True): n += 1; yield n,o
+        rows = load_dataset(repo, config or None, split='train', streaming=True)
+        for n,o in enumerate(rows, 1): yield n,o
     except Exception as e:
         why = f"{type(e).__name__}: {next(iter(str(e).splitlines()), '')[:100]}"
-        raise ValueError(f"'{name}' is no file here, and the hub did not deliver it after {n:,} rows ({why}); "
-                         "check the name and the network, or use --source synthetic") from None
+        raise ValueError(f"'{name}' is no file here, and the hub did not deliver it after {n:,} "
+            f"rows ({why}); check the name and the network, or use --source synthetic") from None
 
 def check_hub_name(
     name:str, # 'owner/name', or 'owner/name:config'
 )->None:
     "`ValueError` for a data set that is known not to load"
     if name.partition(':')[0]=='bigbio/pubmed_qa':
-        raise ValueError("'bigbio/pubmed_qa' is a loading script, which datasets 4 and newer refuse to run; use "
-            "'qiaojin/PubMedQA:pqa_artificial', the same records as plain files")
+        raise ValueError("'bigbio/pubmed_qa' is a loading script, which datasets 4 and newer refuse"
+            " to run; use 'qiaojin/PubMedQA:pqa_artificial', the same records as plain files")

@@ -7,7 +7,7 @@ from conftest import SHARED
 from lightbrain.core import file_sha256
 from lightbrain.corpus import synthetic_record, render_record
 from lightbrain.prep.prepare import prepare
-from lightbrain.prep.cluster import Job, cost, deal, finish, parts, run_rank, unfinished
+from lightbrain.prep.cluster import Job, Plan, assign_files, cost, finish, run_rank, unfinished
 
 SIZES = 420,260,160,100,60
 DRIVER = """import sys
@@ -214,15 +214,15 @@ def test_real_files(tmp_path):
     for r in range(3): run_rank(job, r, 3)
     assert finish(job, tmp_path/'many')==m
     assert files_of(tmp_path/'many')==files_of(tmp_path/'core')
-    assert m['dropped'] and len(parts(job)[1])>20
+    assert m['dropped'] and len(Plan(job).parts)>20
 
 @settings(max_examples=200, deadline=None)
 @given(st.lists(st.integers(0, 1000), max_size=30), st.integers(1, 8))
-def test_deals_are_fair(sizes, world_size):
+def test_shares_are_fair(sizes, world_size):
     "Each file once; no rank has more than an even share and one file (a bound of any such rule, Graham 1966)"
-    hands = deal(sizes, world_size)
-    assert sorted(i for h in hands for i in h)==list(range(len(sizes))) and len(hands)==world_size
-    assert max(sum(sizes[i] for i in h) for h in hands)<=sum(sizes)/world_size+max(sizes, default=0)
+    shares = assign_files(sizes, world_size)
+    assert sorted(i for o in shares for i in o)==list(range(len(sizes))) and len(shares)==world_size
+    assert max(sum(sizes[i] for i in o) for o in shares)<=sum(sizes)/world_size+max(sizes, default=0)
 
 def test_evaluation_records_and_columns(notes, tmp_path):
     "Options that shape a shard go the same way as in `prepare`; another option is other work"
