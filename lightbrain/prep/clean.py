@@ -307,7 +307,7 @@ def _leaves(meta, holds='same'):
         elif hasattr(v, 'tolist'): todo.append((holds, v.tolist()))    # numpy, from parquet readers
         else: yield '' if holds=='same' else holds,v
 
-# %% ../../nbs/prep/04_clean.ipynb #dda85430
+# %% ../../nbs/prep/04_clean.ipynb #9b7a3a26
 _PMID = r'0*([1-9]\d{0,7})(?![0-9a-z])'
 _OURS = r'note:\d+|synthetic:\d+|medquad:.*'                                 # ids of our own rows
 _ELSE = re.compile(rf'(?<![a-z])(?:{_OURS}|pmc(?:id|/articles/)?[\W_]{{0,9}}(?:pmc)?\d+|'
@@ -360,6 +360,7 @@ def pubmed_numbers(
     found += official.intersection(_alone(document.source))
     return list(dict.fromkeys(map(int, found)))
 
+# %% ../../nbs/prep/04_clean.ipynb #dda85430
 def pmid_of(
     document, # A `Document`, as for `pubmed_numbers`
 )->int|None: # Its PubMed number; None when it has none, and for synthetic records

@@ -77,31 +77,22 @@ class Plan:
         self.near = job.near_duplicates=='drop'
         self.settings = [__version__, *shard_settings(self.tokenizer, self.near, self.index),
                          job.block_chars or BLOCK_CHARS, sorted(job.columns.items())]
-    def share(self,
-        rank:int, # From 0
-        world_size:int, # Number of ranks
-    )->list: # Its parts
-        "The parts of one rank"
+    def share(self, rank, world_size):
+        "The parts of one rank, from 0"
         sizes = [o.what.stat().st_size if isinstance(o.what, Path) else 0 for o in self.parts]
         shares = assign_files(sizes, world_size)
         if not 0<=rank<world_size:
             raise ValueError(f"rank={rank} must be from 0 to world_size-1={world_size-1}")
         return [self.parts[i] for i in shares[rank]]
-    def folder(self,
-        part, # One of `parts`
-    )->Path: # For its shards
+    def folder(self, part):
         "Where a part's shards and its report lie"
         return self.work/_digest([part.kind, part.label])
-    def stamp(self,
-        part, # One of `parts`
-    )->str: # 20 hexadecimal digits
+    def stamp(self, part):
         "A hash of all that a part's shards depend on"
         s = part.what.stat() if isinstance(part.what, Path) else None
         return _digest([*self.settings, [s.st_size, s.st_mtime_ns] if s else []])
-    def report(self,
-        part, # One of `parts`
-    )->dict|None: # Its report; None if there is work left
-        "What was said of a part when it was finished"
+    def report(self, part):
+        "What was said of a part when it was finished; None if there is work left"
         folder = self.folder(part)
         try:
             report = json.loads((folder/'report.json').read_text(encoding='utf-8'))

@@ -182,11 +182,8 @@ def _need_columns(where, names, columns):
     "`ValueError` unless a table has what will be read from it"
     text,id,group = (columns[f'{o}_column'] for o in ('text','id','group'))
     is_record = text=='text' and {'question','context'}<=set(names)
-    needed = [] if is_record else [text]
-    if id!='id': needed.append(id)
-    if group is not None: needed.append(group)
-    for k in needed:
-        if k in names: continue
+    for k in (None if is_record else text, None if id=='id' else id, group):
+        if k is None or k in names: continue
         has = ', '.join(o[:40] for o in names[:12])
         raise ValueError(f"{where}: no column '{k}'; it has {has or 'none'}. Name the column to "
                          "read")
@@ -247,7 +244,7 @@ def _medquad(path, label, columns):
             text = '\n'.join(f'Question: {q}\nAnswer: {a}' for q,a in o['pairs'])
             yield Document(f'medquad:{place}', text, 'MedQuAD', 'CC-BY-4.0', {'title':o['focus']})
 
-# %% ../../nbs/prep/03_sources.ipynb #b05dc04f
+# %% ../../nbs/prep/03_sources.ipynb #f214789b
 class Reader(NamedTuple):
     "How sources of one kind are read"
     read:object # Function of a file (or name), a label and column names: documents and reasons
@@ -255,6 +252,7 @@ class Reader(NamedTuple):
     roots:tuple=() # The first tags of its XML files
     table:bool=False # Are there columns to be named?
 
+# %% ../../nbs/prep/03_sources.ipynb #b05dc04f
 _XML = '.xml','.nxml'
 READERS = dict(
     txt=Reader(_text, ('.txt',)),

@@ -155,7 +155,7 @@ def read_json_entries(
             f'authors of PubMedQA publish it ({e}); is it complete? If it is JSON lines, name it '
             '.jsonl') from None
 
-# %% ../../nbs/prep/02_tables.ipynb #dbd28cab
+# %% ../../nbs/prep/02_tables.ipynb #58469d53
 @contextmanager
 def _parquet(path):
     "An open parquet file; whatever pyarrow finds wrong becomes one sentence"
@@ -176,6 +176,7 @@ def parquet_columns(
     "The columns of a parquet file, without reading its rows"
     with _parquet(path) as f: return f.schema_arrow.names
 
+# %% ../../nbs/prep/02_tables.ipynb #dbd28cab
 def read_parquet(
     path:Path, # .parquet
 )->Iterator[tuple]: # (row number from 1, dictionary of Python values)
@@ -189,7 +190,7 @@ def read_parquet(
             raise ValueError(f'{path}: {n:,} rows, but its footer says {f.metadata.num_rows:,}; '
                              'is it complete?')
 
-# %% ../../nbs/prep/02_tables.ipynb #c8de1983
+# %% ../../nbs/prep/02_tables.ipynb #2c0cffad
 NOTE_COLUMNS = ('ROW_ID SUBJECT_ID HADM_ID CHARTDATE CHARTTIME STORETIME CATEGORY DESCRIPTION CGID '
                 'ISERROR TEXT').split()
 NOTE_AGREEMENT = (
@@ -203,6 +204,7 @@ def is_noteevents(
     "Does a table have the shape of MIMIC-III NOTEEVENTS?"
     return set(NOTE_COLUMNS)<={o.upper() for o in columns}
 
+# %% ../../nbs/prep/02_tables.ipynb #c8de1983
 def read_noteevents(
     path:Path, # NOTEEVENTS.csv or .csv.gz
 )->Iterator[tuple]: # (line, `row patient category description text`), or (line, reason to drop it)
@@ -221,7 +223,7 @@ def read_noteevents(
             yield line,dict(row=o['ROW_ID'], patient=o['SUBJECT_ID'], category=o['CATEGORY'],
                             description=o['DESCRIPTION'], text=o['TEXT'])
 
-# %% ../../nbs/prep/02_tables.ipynb #991489a1
+# %% ../../nbs/prep/02_tables.ipynb #0b7d0e51
 def read_hub(
     name:str, # 'owner/name', or 'owner/name:config'
 )->Iterator[tuple]: # (row number from 1, dictionary)
@@ -241,6 +243,7 @@ def read_hub(
         raise ValueError(f"'{name}' is no file here, and the hub did not deliver it after {n:,} "
             f"rows ({why}); check the name and the network, or use --source synthetic") from None
 
+# %% ../../nbs/prep/02_tables.ipynb #991489a1
 def check_hub_name(
     name:str, # 'owner/name', or 'owner/name:config'
 )->None:
