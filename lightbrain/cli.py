@@ -503,7 +503,10 @@ def quickstart(
     atomic_write(run/'evaluation.json', json.dumps(r, indent=2)+'\n')
     print(report(r))
     print('4/5 plot')
-    paths = plot_run(run)
+    try: paths = plot_run(run)
+    except ValueError as e:                     # matplotlib is optional
+        paths = []
+        print(e)
     print('5/5 sample')
     show_samples(t.model, data)
     verb = 'beats' if r['loss']<r['trigram'] else 'does not beat'
