@@ -18,7 +18,7 @@ limit = int(sys.argv.pop(1))
 if limit:
     import resource
     resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
-prepare()
+sys.exit(prepare.shell())
 """
 
 @pytest.fixture
