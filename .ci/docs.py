@@ -58,11 +58,8 @@ def sidebar(
 )->dict: # For Quarto: the road, the workshops, the results, each lesson with its number
     "The way through the site"
     def entry(p):
-        name = p.relative_to(nbs).as_posix()
         title = next(c.source for c in read_nb(p).cells if c.cell_type=='markdown').split('\n')[0]
-        title = title.removeprefix('# ').split(':')[0]
-        number = re.match(r'(\w+/)?\d\d[a-z]*', name)
-        return dict(href=name, text=f'{number[0]} {title}' if number else title)
+        return dict(href=p.relative_to(nbs).as_posix(), text=title.removeprefix('# ').split(':')[0])
     def section(folder):
         pages = [p for p in sorted((nbs/folder).glob('*.ipynb')) if p.stem!='index']
         return dict(section=ROOMS[folder], contents=[entry(p) for p in pages])

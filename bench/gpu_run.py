@@ -62,7 +62,8 @@ def measure(run, args):
     from lightbrain.run.config import TrainConfig
     from lightbrain.core import pick_device
     from lightbrain.data import TokenDataset
-    from lightbrain.evaluate import bits_per_byte, bytes_per_token, mean_and_se, pubmedqa, window_losses
+    from lightbrain.evaluate import bits_per_byte, bytes_per_token, mean_and_se, pubmedqa
+    from lightbrain.train import window_losses
     from lightbrain.model import GPT
     from lightbrain.prep.sources import load_records
     from lightbrain.tokenizer import gpt2_tokenizer

@@ -54,7 +54,7 @@ def run(name, r, seed, args, pipe):
     "Train for as many seconds as each message says"
     import torch
     from lightbrain.data import TokenDataset
-    from lightbrain.evaluate import mean_loss
+    from lightbrain.train import mean_loss
     from lightbrain.optim import lr_at
     from peers import plain_batch
     torch.set_num_threads(args.threads)

@@ -257,7 +257,7 @@ def _on_text(model, train, held_out, max_tokens):
     return out | dict(ngram_tokens=min(_N_COUNT, len(train)))
 
 def evaluation(
-    model:'GPT', # Its `tokenizer` may be None; that of the set is taken then
+    model, # A `GPT`; if its `tokenizer` is None, that of the set is taken
     data:str|Path, # A folder made by `prepare`, or a source with PubMedQA records
     max_tokens:int=100_000, # Validation tokens to score
 )->dict: # Loss, perplexity, bits per byte, n-gram losses, question answering
@@ -316,7 +316,7 @@ def report(
 def load_model(
     folder:str|Path, # A model folder such as runs/tiny/model, or the folder of its run
     device:str='auto', # Where to put it
-)->'GPT': # With its `tokenizer`
+): # A `GPT` with its `tokenizer`
     "Open a saved model, and the tokenizer that lies beside it"
     from lightbrain.core import pick_device
     from lightbrain.model import GPT
@@ -429,7 +429,7 @@ def _cases(data, tokenizer, T, n):
     return [(w[:T//2], tokenizer.decode(w[T//2:])) for w in windows]
 
 def show_samples(
-    model:'GPT', # The network
+    model, # A `GPT`
     data:str|Path, # A folder made by `prepare`, with the model's tokenizer
     n:int=3, # How many
 )->list: # The continuations
@@ -503,7 +503,10 @@ def quickstart(
     atomic_write(run/'evaluation.json', json.dumps(r, indent=2)+'\n')
     print(report(r))
     print('4/5 plot')
-    paths = plot_run(run)
+    try: paths = plot_run(run)
+    except ValueError as e:                     # matplotlib is optional
+        paths = []
+        print(e)
     print('5/5 sample')
     show_samples(t.model, data)
     verb = 'beats' if r['loss']<r['trigram'] else 'does not beat'

@@ -6,23 +6,20 @@ Docs: https://lightbrain-dev.github.io/lightbrain/core.html.md"""
 
 # %% auto #0
 __all__ = ['SCALES', 'DROPPINGS', 'EXTRAS', 'DISCLAIMER', 'seed_all', 'pick_device', 'pick_dtype', 'free_memory', 'at_scale',
-           'Verdict', 'differs', 'check', 'explore', 'progress_bar', 'parallel_map', 'fsync', 'listed', 'check_folder',
-           'beside', 'lock_folder', 'settle', 'atomic_dir', 'atomic_write', 'file_sha256', 'seal', 'OtherFormat',
-           'read_sealed', 'hash_int', 'Report', 'doctor']
+           'Verdict', 'differs', 'check', 'explore', 'progress_bar', 'fsync', 'listed', 'check_folder', 'beside',
+           'lock_folder', 'settle', 'atomic_dir', 'atomic_write', 'file_sha256', 'seal', 'OtherFormat', 'read_sealed',
+           'hash_int', 'Report', 'doctor']
 
 # %% ../nbs/00_core.ipynb #fc5eb7e3
-import errno, hashlib, json, math, os, pickle, platform, random, re, shutil, signal, subprocess
+import errno, hashlib, json, math, os, platform, random, re, shutil
 import sys, time, warnings
-from collections import deque
 from collections.abc import Iterator, MappingView
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from copy import deepcopy
 from dataclasses import dataclass, field
 from importlib import import_module
 from itertools import islice
 from pathlib import Path
-from queue import SimpleQueue
 from tempfile import TemporaryFile
 from threading import get_ident
 import numpy as np, psutil
@@ -292,7 +289,8 @@ def check(
     for *_,error in want:
         if error is not None: raise error
     if grad and not any(g.any() for _,grads,_ in want for g in grads.values()):
-        raise ValueError('grad=True, but no gradient of the reference reaches an argument; leave it out')
+        raise ValueError('grad=True, but no gradient of the reference reaches an argument; '
+            'leave it out')
     whys = [_unlike(g, w, eps, types) for g,w in zip(got, want)]
     if not any(whys): return Verdict(True, 'same answer as the reference')
     case,why = next((c, o) for c,o in zip(cases, whys) if o)
@@ -329,99 +327,6 @@ def progress_bar(
     live = sys.stderr.isatty() or tqdm.__name__=='tqdm_notebook'
     defaults = dict(mininterval=0.2 if live else 10, maxinterval=30, dynamic_ncols=True)
     return tqdm(*args, **defaults | kwargs)
-
-# %% ../nbs/00_core.ipynb #0e73fe8d
-def _packed_error(e):
-    "An exception for the other side; as a RuntimeError if it cannot travel as it is"
-    try:
-        answer = pickle.dumps((False, e), protocol=5)
-        pickle.loads(answer)
-        return answer
-    except Exception:
-        return pickle.dumps((False, RuntimeError(f'{type(e).__name__}: {e}')), protocol=5)
-
-def _serve():
-    "What a worker does: read a pickled task from stdin, answer on stdout, until stdin ends"
-    signal.signal(signal.SIGINT, signal.SIG_IGN)     # Ctrl-C is for the parent; it closes the pipe
-    tasks = sys.stdin.buffer
-    answers = os.fdopen(os.dup(1), 'wb')
-    os.dup2(2, 1)                                    # no stray print among the answers
-    try:
-        module,name,common = pickle.load(tasks)
-        f = getattr(import_module(module), name)
-        while True:
-            try: item = pickle.load(tasks)
-            except EOFError: return
-            try: answer = pickle.dumps((True, f(item, **common)), protocol=5)
-            except Exception as e: answer = _packed_error(e)
-            answers.write(answer)
-            answers.flush()
-    except (EOFError, BrokenPipeError): pass
-
-class _Worker:
-    "A process that answers tasks, one at a time"
-    def __init__(self, module, name, common):
-        code = (f'import sys; sys.path[:] = {sys.path!r}; '
-            'from lightbrain.core import _serve; _serve()')
-        threads = {f'{o}_NUM_THREADS': '1' for o in ('OMP','OPENBLAS','MKL')}
-        self.p = subprocess.Popen([sys.executable, '-c', code], stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE, env=os.environ | threads)
-        self.say((module, name, common))
-    def say(self, o):
-        pickle.dump(o, self.p.stdin, protocol=5)
-        self.p.stdin.flush()
-    def __call__(self, item):
-        try:
-            self.say(item)
-            ok,answer = pickle.load(self.p.stdout)
-        except (EOFError, BrokenPipeError, pickle.UnpicklingError):
-            raise ChildProcessError(f'a worker process ended early (exit code {self.p.wait()}; -9 '
-                'often means that memory ran out); run the same command again, or with fewer '
-                'workers') from None
-        if not ok: raise answer
-        return answer
-    def close(self):
-        self.p.kill()
-        self.p.wait()
-        for o in (self.p.stdin, self.p.stdout):
-            try: o.close()
-            except OSError: pass
-
-# %% ../nbs/00_core.ipynb #b4a0ac38
-def parallel_map(
-    task:str, # What to call on each item: 'package.module:function', importable by a fresh Python
-    items, # Iterable of items to pickle; read only a little ahead of the results
-    workers:int, # Processes; 1 works in this one
-    **common, # Further arguments, the same for all items
-): # Iterator over the results, in the order of `items`
-    "`map` on several processes, lazily and in order; an error in a worker is raised here"
-    if workers<1: raise ValueError(f"workers={workers} must be at least 1, this process itself")
-    module,_,name = task.partition(':')
-    if workers==1:
-        f = getattr(import_module(module), name)
-        for o in items: yield f(o, **common)
-        return
-    idle = SimpleQueue()
-    every = []
-    ahead = deque()
-    def call(item):
-        if idle.empty() and len(every)<workers:
-            w = _Worker(module, name, common)        # started when first needed
-            every.append(w)
-        else: w = idle.get()
-        try: return w(item)
-        finally: idle.put(w)
-    pool = ThreadPoolExecutor(workers)
-    try:
-        for o in items:
-            ahead.append(pool.submit(call, o))
-            if len(ahead)>=2*workers: yield ahead.popleft().result()
-        while ahead: yield ahead.popleft().result()
-    finally:
-        pool.shutdown(wait=False, cancel_futures=True)
-        for w in list(every): w.close()
-        pool.shutdown()                              # now a start that was under way has finished
-        for w in every: w.close()
 
 # %% ../nbs/00_core.ipynb #cbde3591
 def fsync(
@@ -515,7 +420,7 @@ def _take(lock, path, doing):
     "Acquire a lock; once more, if another process removes an empty folder around it just now"
     file = Path(lock.lock_file)
     for _ in range(1000):
-        with suppress(OSError): doing = file.read_text(errors='replace') or doing     # what the holder does
+        with suppress(OSError): doing = file.read_text(errors='replace') or doing     # the holder's
         try: return lock.acquire()
         except Timeout: break
         except (FileNotFoundError, FileExistsError):

@@ -16,7 +16,8 @@ import torch.nn.functional as F
 from torch import Tensor
 from .attention import split_heads
 from .model import GPT
-from .evaluate import check_weights, eval_mode, tokenizer_of
+from .evaluate import check_weights, tokenizer_of
+from .train import eval_mode
 
 # %% ../nbs/07_sample.ipynb #ddfb82bf
 def check_settings(

@@ -189,7 +189,8 @@ def test_numbers(): assert len(NUMBERS)==len(LESSONS), 'two lessons have one num
 
 @pytest.mark.parametrize('path', LESSONS)
 def test_module_of_a_lesson(path):
-    "`default_exp` fits the folder and the name, and the module says that it comes from there"
+    "`default_exp` and the title fit the folder and the name, and the module says that it comes from there"
+    assert cells(LESSONS[path], 'markdown')[0].startswith(f'# {number(path)} · ')
     exp, = [m[1] for o in cells(LESSONS[path], 'code') if (m := re.match(r'#\|\s*default_exp\s+(\S+)', o))]
     assert f'lightbrain.{exp}'==module(path)
     code = (ROOT/f"{module(path).replace('.', '/')}.py").read_text(encoding='utf-8')

@@ -20,7 +20,7 @@ def test_links_come_from_pyproject(path):
     repo,src = project['urls']['Repository'],source(path)
     badge = f"https://colab.research.google.com/github/{repo.removeprefix('https://github.com/')}/blob/main/nbs/{path.relative_to(ROOT/'nbs').as_posix()}"
     assert f'<a href="{badge}">' in src and 'alt="Open in Colab"' in src
-    assert f'%pip install -q git+{repo}' in src
+    assert f'%pip install -q "lightbrain[lessons] @ git+{repo}"' in src
     assert 'from nbdev' not in src, "nbdev is a contributor's tool, not on the reader's machine"
 
 @pytest.mark.parametrize('path', NOTEBOOKS, ids=lambda p: p.stem)
@@ -71,7 +71,7 @@ def test_readme():
 def test_readme_starts_from_nothing():
     "Clone, virtual environment, PyTorch's CPU build and its size, then the two commands; the quickstart needs no [dev]"
     steps = ('git clone', '\ncd lightbrain\n', 'python3 -m venv', r'.venv\Scripts\activate', 'GB to download', '/whl/cpu',
-        '\npip install -e . && lightbrain-quickstart\n', '&& pytest\n', '## What came out of it')
+        '\npip install -e ".[lessons]" && lightbrain-quickstart\n', '&& pytest\n', '## What came out of it')
     places = [README.find(o) for o in steps]
     assert -1 not in places and places==sorted(places), dict(zip(steps, places))
 

@@ -569,8 +569,9 @@ def run_cell(kc, code, seconds=120):
         if m['parent_header'].get('msg_id')!=id: continue
         kinds.append(m['msg_type'])
         if m['msg_type']=='status' and m['content']['execution_state']=='idle': break
-    reply = kc.get_shell_msg(timeout=seconds)['content']
-    return reply['status'],reply.get('evalue', ''),kinds
+    while True:                                                 # another reply may have been waiting
+        m = kc.get_shell_msg(timeout=seconds)
+        if m['parent_header'].get('msg_id')==id: return m['content']['status'],m['content'].get('evalue', ''),kinds
 
 @pytest.mark.skipif(os.name=='nt', reason='no signals to a kernel on Windows')
 @pytest.mark.parametrize('how', ['stop button', 'SIGTERM'])

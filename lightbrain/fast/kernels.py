@@ -489,6 +489,6 @@ def fast_attention(
     if q.device.type!='cpu' or T>512 or (q.dtype==torch.float32 and not p):
         return F.scaled_dot_product_attention(q, key, v, dropout_p=p, is_causal=True)
     if _fits(k, s := q@key.mT): return _MaskedSoftmax.apply(s, p, scale, k)@v
-    future = torch.ones(T, T, dtype=torch.bool).triu(1)
-    w = s.mul_(scale).masked_fill_(future, float('-inf')).softmax(-1)     # (B,H,T,T)
-    return fast_dropout(w.to(v.dtype), p)@v
+    future = torch.full((T, T), float('-inf'), dtype=s.dtype).triu(1)
+    w = torch.add(future, s, alpha=scale).softmax(-1).to(v.dtype)         # (B,H,T,T)
+    return fast_dropout(w, p)@v

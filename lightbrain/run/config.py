@@ -74,10 +74,10 @@ def lr_at(self:TrainConfig,
 )->float: # Learning rate
     "The learning rate for the next update"
     from lightbrain.optim import lr_at
-    return lr_at(update+1, *self.plan())
+    return lr_at(update+1, *self._plan())
 
 @patch
-def plan(self:TrainConfig)->tuple: # max_lr, min_lr, warmup_steps, max_steps, schedule
+def _plan(self:TrainConfig)->tuple: # max_lr, min_lr, warmup_steps, max_steps, schedule
     "The schedule as `lr_at` of lesson 04a takes it"
     low = self.lr/10 if self.min_lr is None else self.min_lr
     return self.lr, low, min(self.warmup_steps, self.max_steps), self.max_steps, self.schedule
@@ -109,7 +109,7 @@ def check_config(
     if cfg.compile and cfg.step!='fast':
         raise ValueError("compile=True belongs to step=fast; set both or neither")
     cfg.model_config()
-    check_schedule(*cfg.plan())
+    check_schedule(*cfg._plan())
 
 # %% ../../nbs/run/01_config.ipynb #f14e457e
 @patch(cls_method=True)

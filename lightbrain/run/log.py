@@ -59,7 +59,7 @@ class RunLog:
     def __init__(self,
         run:str|Path, # The run folder
         step:int, # Keep lines up to this step
-        live:'LivePlot|None'=None, # Gets each line, too
+        live=None, # A `LivePlot`; gets each line, too
     ):
         self.path = Path(run)/'metrics.jsonl'
         self.live = live
@@ -107,7 +107,9 @@ def run_figure(
     band:dict|None=None, # From `make_band` or `load_band`: drawn behind the loss
 ): # A `matplotlib.figure.Figure`
     "One figure of a run; `ValueError` if there is nothing to draw"
-    from matplotlib.figure import Figure       # no pyplot: nothing global is touched
+    try: from matplotlib.figure import Figure  # no pyplot: nothing global is touched
+    except ImportError:
+        raise ValueError('plots need matplotlib; pip install "lightbrain[lessons]"') from None
     key = 'tokens_per_s' if kind=='throughput' else kind
     points = _points(rows, key)
     if not points: raise ValueError(f"the run has logged no {key} so far; train some more steps")

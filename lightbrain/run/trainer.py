@@ -16,10 +16,9 @@ import torch
 import yaml
 from fastcore.basics import patch
 from torch import Tensor
-from ..core import (DROPPINGS, OtherFormat, atomic_write, free_memory, hash_int, lock_folder,
-    pick_dtype, progress_bar)
+from ..core import (DROPPINGS, OtherFormat, atomic_write, free_memory, hash_int,
+    lock_folder, pick_dtype, progress_bar)
 from ..data import TokenDataset
-from ..evaluate import mean_loss
 from ..fast.faststep import FusedLoss, faster_dtype, pick_micro_batch
 from ..fast.kernels import kept_heap
 from ..fast.muon import make_optimizer
@@ -32,21 +31,21 @@ from lightbrain.run.config import (MAY_CHANGE, TrainConfig, config_difference, c
     plan_change)
 from .log import LivePlot, RunLog, read_log
 from .parallel import join_team, wrap
-from ..train import DTYPES, PlainLoss, Step
+from ..train import DTYPES, PlainLoss, Step, mean_loss
 
 # %% ../../nbs/run/05_trainer.ipynb #02b632b9
-# what this system has of them
-SIGNALS = [getattr(signal, o) for o in ('SIGINT','SIGTERM','SIGHUP','SIGBREAK') if hasattr(signal, o)]
+_NAMES = 'SIGINT','SIGTERM','SIGHUP','SIGBREAK'
+SIGNALS = [getattr(signal, o) for o in _NAMES if hasattr(signal, o)]      # those of this system
 
 # %% ../../nbs/run/05_trainer.ipynb #7e0a1b02
 @contextmanager
 def stop_gently(
     signals:list, # Gets the name of the first signal
-    patience_s:float=5., # Another *kind* within this time is the same wish: Ctrl-C under torchrun sends two
+    patience_s:float=5., # Another *kind* so soon is no second one: Ctrl-C under torchrun sends two
 ):
-    "While this lasts, a signal is noted, for the loop to act on after its step; the second one stops at once"
-    if threading.current_thread() is not threading.main_thread(): # signals belong to the main thread
-        yield
+    "While this lasts, a first signal is noted, for the loop to act on; a second one stops at once"
+    if threading.current_thread() is not threading.main_thread():
+        yield                                            # signals belong to the main thread
         return
     first_at = 0.
     def handle(number, frame):
@@ -63,7 +62,7 @@ def stop_gently(
         if old[s]!=signal.SIG_IGN: signal.signal(s, handle)       # `nohup` asks to ignore SIGHUP
     try: yield
     finally:
-        for s,handler in old.items(): signal.signal(s, signal.SIG_DFL if handler is None else handler)
+        for s,handler in old.items(): signal.signal(s, handler or signal.SIG_DFL)
 
 # %% ../../nbs/run/05_trainer.ipynb #cfd24913
 def build_optimizer(
@@ -76,13 +75,13 @@ def build_optimizer(
 
 # %% ../../nbs/run/05_trainer.ipynb #d1f40827
 class Trainer:
-    "Train a GPT on a prepared set; calling `fit` again, in this process or a new one, continues the run in `out`"
+    "Train a GPT on a set; calling `fit` again, here or elsewhere, continues the run in `out`"
     def __init__(self,
         config:TrainConfig, # All choices
         data:str|Path, # Folder of a prepared set
         out:str|Path, # Run folder: config.yaml, metrics.jsonl, checkpoints/, tensorboard/, model/
         progress:bool=True, # Show a progress bar, and say what is worth saying?
-        force:bool=False, # Go on though data or settings differ; begin anew if no checkpoint is usable?
+        force:bool=False, # Go on though settings differ; begin anew if no checkpoint is usable?
         live:bool=False, # In a notebook, show a loss curve that grows?
     ):
         self.config = config
@@ -174,7 +173,8 @@ def _build_step(self:Trainer, dtype):
         rows = pick_micro_batch(self.model.config, rows, dtype, free_memory(self.device))
     if hasattr(self.optimizer, 'dtype'): self.optimizer.dtype = dtype      # Muon's own products
     net = wrap(loss, self.team)
-    self.stepper = Step(self.model, self.optimizer, dtype, loss, rows, c.grad_clip, net, self.team.mean)
+    self.stepper = Step(self.model, self.optimizer, dtype, loss, rows, c.grad_clip, net,
+        self.team.mean)
 
 # %% ../../nbs/run/05_trainer.ipynb #7e0a1b05
 @patch(as_prop=True)
@@ -210,7 +210,8 @@ def whole_batch(self:Trainer,
 )->tuple: # (x, y), each int64 (batch_size*grad_accum,T)
     "All rows of a step: a function of `(seed, step)` alone"
     c = self.config
-    return self.train.batch(step, c.batch_size*c.grad_accum, self.model.config.block_size, c.seed, device, c.order)
+    rows,T = c.batch_size*c.grad_accum,self.model.config.block_size
+    return self.train.batch(step, rows, T, c.seed, device, c.order)
 
 # %% ../../nbs/run/05_trainer.ipynb #7e0a1b09
 @patch
@@ -219,9 +220,11 @@ def documents(self:Trainer,
 )->str: # Such as 'documents pmid:3, pmid:17'
     "What the batch of a step was cut from"
     c = self.config
-    rows = self.train.documents_of(step, c.batch_size*c.grad_accum, self.model.config.block_size, c.seed, c.order)
-    ids = list(dict.fromkeys(i for row in rows for i in row))
-    return f"documents {', '.join(ids[:40])}" + (f' and {len(ids)-40} more' if len(ids)>40 else '')
+    rows,T = c.batch_size*c.grad_accum,self.model.config.block_size
+    read = self.train.documents_of(step, rows, T, c.seed, c.order)
+    ids = list(dict.fromkeys(i for row in read for i in row))
+    more = f' and {len(ids)-40} more' if len(ids)>40 else ''
+    return f"documents {', '.join(ids[:40])}{more}"
 
 # %% ../../nbs/run/05_trainer.ipynb #a91ae796
 @patch
@@ -236,8 +239,8 @@ def gradients(self:Trainer,
 # %% ../../nbs/run/05_trainer.ipynb #0e9cc0cf
 @patch
 def update(self:Trainer)->float: # Length of the gradient before clipping
-    "Move the weights by the schedule's rate; `ValueError` instead of an update that would do damage"
-    self.lr = self.config.lr_at(self.step-self.skipped)               # a skipped step is not an update
+    "Move the weights by the schedule's rate; `ValueError` instead of an update that does damage"
+    self.lr = self.config.lr_at(self.step-self.skipped)            # a skipped step is no update
     try: return self.stepper.update(self.lr)
     except ValueError as e:
         raise ValueError(f"{e}. The batch came from {self.documents(self.step)}") from None
@@ -302,23 +305,25 @@ def _copy_to(self:Trainer, home, path, step):
 def arithmetic(self:Trainer)->dict: # Name -> how this process has it
     "What decides how sums are rounded: other values give other last bits"
     many = lambda n,what: f"{n} {what}{'s'*(n!=1)}"
-    how = dict(device=self.device.type, dtype=str(self.stepper.dtype), torch='torch '+versions()['torch'],
-        pieces=many(self.stepper.micro_batch, 'window')+' at once', team=f'a team of {self.team.world}')
+    s = self.stepper
+    how = dict(device=self.device.type, dtype=str(s.dtype), torch='torch '+versions()['torch'],
+        pieces=many(s.micro_batch, 'window')+' at once', team=f'a team of {self.team.world}')
     if self.device.type=='cpu': how['threads'] = many(torch.get_num_threads(), 'thread')
     return how
 
 # %% ../../nbs/run/05_trainer.ipynb #420aba4c
 @patch
 def resume(self:Trainer)->bool: # Was there something to continue?
-    "Continue from the newest checkpoint that verifies; `ValueError` if it belongs to another run, unless `force`"
+    "Continue from the newest sound checkpoint; `ValueError` for one of another run, unless `force`"
     path,broken = self._find()
     self.messages = [f'skipped {p.name}: {why}' for p,why in broken]
     if path is None: return self._begin_anew(broken)
     self._check_home(path, broken)
     diff = self._differences(read_part(path, 'state'))
     if diff and not self.force:
-        raise ValueError(f"'{self.out}' holds another run: {'; '.join(diff)}. Use the same settings "
-            "and data, or another folder for --out, or --force to go on from its weights all the same")
+        raise ValueError(f"'{self.out}' holds another run: {'; '.join(diff)}. Use the same "
+            "settings and data, or another folder for --out, or --force to go on from its weights "
+            "all the same")
     state = load_checkpoint(path, model=self.model, optimizer=self.optimizer)
     self._restore(state)
     self.team.same(self.step, 'the step that they continue from')
@@ -348,19 +353,20 @@ def _differences(self:Trainer, saved):
     diff = config_difference(saved['config'], self.config)
     was,now = saved['tokenizer'],self.train.manifest['tokenizer']
     if was['sha256']!=now['sha256']:
-        diff.append(f"the tokenizer was {was['name']} ({was['n_vocab']:,} tokens), now {now['name']} "
-            f"({now['n_vocab']:,} tokens)")
+        was,now = (f"{o['name']} ({o['n_vocab']:,} tokens)" for o in (was, now))
+        diff.append(f'the tokenizer was {was}, now {now}')
     for s,now in self.data_hashes().items():
         was = saved['data'].get(s, 'none')
-        if was!=now:
-            diff.append(f"the sha256 of {s}.bin was {was[:12]}, now {now[:12]}: trained on other data")
+        if was==now: continue
+        diff.append(f"the sha256 of {s}.bin was {was[:12]}, now {now[:12]}: trained on other data")
     return diff
 
 @patch
 def _restore(self:Trainer, state):
     "All but weights and optimizer, which are loaded"
     was = DTYPES[state['stepper']['dtype']]
-    if self.config.dtype=='auto' and was!=self.dtype and was in (torch.float32, pick_dtype(self.device)):
+    possible = was in (torch.float32, pick_dtype(self.device))
+    if self.config.dtype=='auto' and was!=self.dtype and possible:
         self._build_step(was)                          # a measurement does not change a run
     self.stepper.load_state_dict(state['stepper'])
     set_rng_state(state['rng'])
@@ -371,50 +377,58 @@ def _restore(self:Trainer, state):
 @patch
 def _find(self:Trainer):
     "The newest sound checkpoint and what was passed over; what cannot be read is not damaged"
-    home,*mirror = self.homes()
-    if self.force:
-        shut = []
-        for o in (home, *mirror):
-            try: list_checkpoints(o)
-            except OSError as e: shut.append((o, str(e)))
-        open_ = [o for o in (home, *mirror) if o not in dict(shut)]
-        path,broken = latest_checkpoint(*open_, passing=(ValueError,OSError))
-        return path,broken+shut
+    home,*mirrors = self.homes()
+    if self.force: return _find_what_can_be_read(home, *mirrors)
     try:
-        try: return latest_checkpoint(home, *mirror)
+        try: return latest_checkpoint(home, *mirrors)
         except OSError as e:
             path,broken = latest_checkpoint(home)
-            if path is None: raise  # what cannot be read may be all there is
+            if path is None: raise                       # what cannot be read may be all there is
             # a second home never stops a run
-            return path,[*broken, *((o.parent, e) for o in mirror)]
+            return path,[*broken, *((o.parent, e) for o in mirrors)]
     except OSError as e:
-        raise OSError(e.errno or errno.EIO, f"the checkpoints of '{self.out}' cannot be read at the "
-            f"moment ({e}); that is no damage, and nothing was changed. Make them readable and "
+        raise OSError(e.errno or errno.EIO, f"the checkpoints of '{self.out}' cannot be read at "
+            f"the moment ({e}); that is no damage, and nothing was changed. Make them readable and "
             "start again, or go on with --force from what can be read") from None
+
+def _find_what_can_be_read(*homes):
+    "As `_find`; a folder that nobody may look into is passed over, too"
+    shut = []
+    for o in homes:
+        try: list_checkpoints(o)
+        except OSError as e: shut.append((o, str(e)))
+    seen = [o for o in homes if o not in dict(shut)]
+    path,broken = latest_checkpoint(*seen, passing=(ValueError,OSError))
+    return path,broken+shut
 
 # %% ../../nbs/run/05_trainer.ipynb #c8f6d32f
 @patch
 def _begin_anew(self:Trainer, broken):
     "Nothing to continue. What is unusable stops the run, unless forced: then it gets another name"
-    homes,model = self.homes(),self.out/'model'
-    broken = broken+lost_checkpoints(*(o for o in homes if o not in dict(broken)))
+    home,*mirrors = self.homes()
+    broken = broken+lost_checkpoints(*(o for o in (home, *mirrors) if o not in dict(broken)))
     if not broken: broken = self._gone()
     if broken and not self.force:
         raise ValueError(f"'{self.out}' had checkpoints, and none can be used: "
-            f"{'; '.join(w for _,w in broken)}. Nothing was changed. Mend the cause, or choose another "
-            "folder for --out, or begin anew with --force")
+            f"{'; '.join(w for _,w in broken)}. Nothing was changed. Mend the cause, or choose "
+            "another folder for --out, or begin anew with --force")
     if not self.team.first: return False
-    self._keep_old(self.out, homes[0], model, broken)
+    self._keep_old(self.out, home, self.out/'model', broken)
     with suppress(OSError):
-        for o in homes[1:]:
+        for o in mirrors:
             self._keep_old(o.parent, o, None, broken)
-            home,name = o.parents[1],re.escape(Path(os.path.realpath(self.out)).name)
-            others = [p.name for p in sorted(home.iterdir()) if list_checkpoints(p/'checkpoints')
-                      and re.fullmatch(name+'(-[0-9a-f]{8})?', p.name)]
-            if others:
-                self.messages.append(f"{home} holds another run of this name ({', '.join(others)}); to "
-                    f"continue that one, copy its folder 'checkpoints' to '{self.out}' and start again")
+            self._name_others(o.parents[1])
     return False
+
+@patch
+def _name_others(self:Trainer, drive):
+    "Say if a second home holds runs of this name: perhaps one of them is meant"
+    name = re.escape(Path(os.path.realpath(self.out)).name)
+    others = [p.name for p in sorted(drive.iterdir()) if list_checkpoints(p/'checkpoints')
+              and re.fullmatch(name+'(-[0-9a-f]{8})?', p.name)]
+    if not others: return
+    self.messages.append(f"{drive} holds another run of this name ({', '.join(others)}); to "
+        f"continue that one, copy its folder 'checkpoints' to '{self.out}' and start again")
 
 @patch
 def _gone(self:Trainer):
@@ -423,19 +437,20 @@ def _gone(self:Trainer):
     with suppress(ValueError,OSError):          # it may have been another number then
         every = max(every, TrainConfig.from_yaml(self.out/'config.yaml').save_every)
     reached = max((o['step'] for o in read_log(self.out/'metrics.jsonl')[0]), default=0)
-    if reached>every:
-        return [(home, f'{home} is gone or empty, and the log goes to step {reached:,}')]
-    if (self.out/'model'/'model.safetensors').exists():
-        return [(home, f"{home} is gone or empty, and '{self.out/'model'}' holds a model")]
-    return []
+    model = self.out/'model'
+    if reached>every: what = f'the log goes to step {reached:,}'
+    elif (model/'model.safetensors').exists(): what = f"'{model}' holds a model"
+    else: return []
+    return [(home, f'{home} is gone or empty, and {what}')]
 
 @patch
 def _keep_old(self:Trainer, folder, home, model, broken):
     "Give another name to what a run from the start would write over"
     rows,bad = read_log(folder/'metrics.jsonl')
-    old = [home]*any(home in (p, p.parent) for p,_ in broken)
-    old += [folder/'metrics.jsonl']*(bad>0 or any(o['step']>0 for o in rows))
-    old += [model]*(model is not None and (model/'model.safetensors').exists())
+    old = []
+    if any(home in (p, p.parent) for p,_ in broken): old.append(home)
+    if bad or any(o['step']>0 for o in rows): old.append(folder/'metrics.jsonl')
+    if model is not None and (model/'model.safetensors').exists(): old.append(model)
     for o in old: self._put_aside(o, 'the run begins anew, ')
 
 @patch
@@ -457,8 +472,8 @@ def check_out(self:Trainer)->None:
         empty = lambda o: o.is_dir() and all(p.name in DROPPINGS for p in o.iterdir())
         alien = [o for o in written if os.path.lexists(o) and not empty(o)]
         if alien and not any(_wrote(p) for _,p in list_checkpoints(written[-1])):
-            raise ValueError(f"'{alien[0]}' was not written by a LightBrain run, and would be lost; "
-                "choose another folder for --out, or move it away")
+            raise ValueError(f"'{alien[0]}' was not written by a LightBrain run, and would be "
+                "lost; choose another folder for --out, or move it away")
     our_files(self.out/'model')
 
 def _wrote(path):
@@ -481,7 +496,7 @@ def note(self:Trainer,
 # %% ../../nbs/run/05_trainer.ipynb #7e0a1b15
 @patch
 def fit(self:Trainer)->'Trainer': # Itself, trained; `out/model` then holds the model
-    "Train to `max_steps`, or continue a run that was interrupted; a signal finishes the step, saves, then stops"
+    "Train to `max_steps`, or go on to it; after a signal the step is finished and saved"
     with ExitStack() as held:
         if self.team.first:
             with needs_room(self.out, 10**5):
@@ -497,7 +512,7 @@ def _fit(self:Trainer):
     c,callers = self.config,rng_state()
     self.signals.clear()
     try:
-        if not self.resume() and self.step: self.reset()       # never trust what an interruption left
+        if not self.resume() and self.step: self.reset()    # never trust what is left in memory
         if self.team.first: self._open()
         self.model.train()
         with stop_gently(self.signals), progress_bar(total=c.max_steps, initial=self.step,
@@ -510,10 +525,11 @@ def _fit(self:Trainer):
     finally:
         if self.log: self.log.close()
         self.log = self.bar = None
-        set_rng_state(callers)                                 # random numbers of the caller are as they were
+        set_rng_state(callers)                              # as if nothing had been drawn
     if stopped:
-        raise KeyboardInterrupt(f"stopped by {self.signals[0] if self.signals else 'another process'} "
-            f"after step {self.step:,}, which is saved; the same command continues from there")
+        who = self.signals[0] if self.signals else 'another process'
+        raise KeyboardInterrupt(f"stopped by {who} after step {self.step:,}, which is saved; the "
+            "same command continues from there")
     self.model.eval()
     if self.team.first:
         with needs_room(self.out, sum(p.nbytes for p in self.model.parameters())):
@@ -546,7 +562,7 @@ def _open(self:Trainer):
 def _loop(self:Trainer):
     "Batch, step, update, log, save; True if a signal stopped it before the end"
     stop = False
-    self.pace = [0., 0]                            # seconds and steps since the last line of the log
+    self.pace = [0., 0]                          # seconds and steps since the last line of the log
     self.saved_time = time.perf_counter()
     while self.step<self.config.max_steps and not stop:
         with self._clock():
@@ -616,11 +632,12 @@ def _validate(self:Trainer):
 
 @patch
 def _save_when_due(self:Trainer, stop):
-    "By steps, by the clock, at the end; a best model between two saves waits in memory for the next"
+    "By steps, by the clock, at the end; a best model in between waits in memory for the next save"
     if not self.team.first: return
     every_s = 60*self.config.save_minutes
     clock = 0<every_s<=time.perf_counter()-self.saved_time
     if stop or clock or self._due('save_every'):
         self.save()
         self.saved_time = time.perf_counter()
-    elif self.best is not None and self.best[1]==self.step: self.waiting = [(self.step, self._pack())]
+    elif self.best is not None and self.best[1]==self.step:
+        self.waiting = [(self.step, self._pack())]

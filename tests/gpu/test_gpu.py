@@ -20,7 +20,7 @@ from lightbrain.model import GPT, preset
 from lightbrain.sample import generate
 from lightbrain.run.log import read_metrics
 from lightbrain.run.trainer import Trainer
-from lightbrain.train import PlainLoss
+from lightbrain.train import PlainLoss, train
 
 WHERE = os.environ.get('LIGHTBRAIN_GPU_TESTS', 'cuda')
 pytestmark = pytest.mark.skipif(WHERE=='cuda' and not torch.cuda.is_available(), reason='no CUDA device here')
@@ -154,3 +154,14 @@ def test_two_processes_on_one_card(data, tmp_path):
     gap = max(abs(a-b) for a,b in zip(one, two, strict=True))
     print(f'two processes: at most {gap:.1e} nats from one in {len(one)} steps')
     assert gap<5e-3
+
+def test_the_loop_of_the_road(data):
+    "`train` of lesson 05 picks device and number format; the loss falls as it does in float32 on a CPU"
+    how = dict(steps=30, batch_size=4, eval_every=30, eval_tokens=512, progress=False)
+    def ends(**kw):
+        torch.manual_seed(1)
+        log = train(GPT(preset('nano', vocab_size=50257, block_size=64)), data, **how, **kw)
+        return log[0]['val_loss'],log[-1]['val_loss']
+    (first,here),(_,cpu) = ends(device=WHERE),ends(device='cpu', dtype=torch.float32)
+    print(f'validation loss {first:.3f} -> {here:.3f}; in float32 on a CPU {cpu:.3f}')
+    assert abs(here-cpu)<0.1 and here<first-1
