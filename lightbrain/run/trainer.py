@@ -31,7 +31,7 @@ from lightbrain.run.config import (MAY_CHANGE, TrainConfig, config_difference, c
     plan_change)
 from .log import LivePlot, RunLog, read_log
 from .parallel import join_team, wrap
-from ..train import DTYPES, PlainLoss, Step, mean_loss
+from ..train import DTYPES, PlainLoss, Step, give_tokenizer, mean_loss
 
 # %% ../../nbs/run/05_trainer.ipynb #02b632b9
 _NAMES = 'SIGINT','SIGTERM','SIGHUP','SIGBREAK'
@@ -120,16 +120,12 @@ def _open_set(data):
 
 @patch
 def _check_sizes(self:Trainer):
-    "`ValueError` if data, model and team do not fit together"
-    size = self.config.model_config()
-    n_vocab = self.train.manifest['tokenizer']['n_vocab']
-    if n_vocab>size.vocab_size:
-        raise ValueError(f"the data has {n_vocab:,} tokens in its vocabulary, the model only "
-            f"{size.vocab_size:,}; set vocab_size={n_vocab}")
+    "`ValueError` if the data are too short, or the team cannot share a batch"
+    T = self.config.model_config().block_size
     for d in (self.train, self.val):
-        if len(d)<=size.block_size:
+        if len(d)<=T:
             raise ValueError(f"the {d.split} split has {len(d):,} tokens, fewer than one window of "
-                f"{size.block_size:,}+1; add text, or lower block_size below {len(d)}")
+                f"{T:,}+1; add text, or lower block_size below {len(d)}")
     self.team.rows(torch.empty(self.config.batch_size))          # says so if it cannot be shared
 
 @patch
@@ -149,7 +145,7 @@ def reset(self:Trainer)->None: # Model, optimizer and counters are set
     with torch.random.fork_rng():
         torch.manual_seed(self.config.seed)
         self.model = GPT(self.config.model_config()).to(self.device)
-    self.model.tokenizer = self.train.tokenizer
+    give_tokenizer(self.model, self.train)
     self.optimizer = build_optimizer(self.model, self.config)
     self._build_step(self.dtype)
     self.wall_s = 0.                   # seconds of training
