@@ -344,7 +344,8 @@ def kernels_agree(
     g = x.flip(0)                                            # a gradient from above
     def slope(y): return torch.autograd.grad(y, t, g.view(y.shape).float())[0]
     out,back = torch.empty_like(x),torch.empty_like(x)
-    n,off = x.numel(),(0, 0, 1.)
+    n = x.numel()
+    off = 0,0,1.                                             # no dropout
     y = torch.tensor([0,1,50,62])
     e,truth = x.clone(),x.clone()
     head = same((k.softmax_less_truth_(e, y, 63), softmax_less_truth_(truth, y, 63)), (e, truth))
