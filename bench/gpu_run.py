@@ -2,7 +2,7 @@
 
     python bench/gpu_run.py --data SET --runs bench/gpu_runs.yaml --work RUNS --out RESULTS --seconds 400 --decay-at 300
 
-Each run is `python -m lightbrain.run.trainer --config ...` with the settings of the YAML file. `kill: [300, 900]` kills a run (SIGKILL
+Each run is `python -m lightbrain.cli train --config ...` with the settings of the YAML file. `kill: [300, 900]` kills a run (SIGKILL
 and SIGTERM in turns) when its log has reached these steps; the same command then goes on. `--decay-at`: after so many seconds
 every run is stopped and goes on with `--max-steps` at 5/4 of the steps it has made, so that the schedule (wsd: high until the
 last fifth) ends within the time, whatever the speed of the card. A run that is not through when the time is up is told to stop,
@@ -31,7 +31,7 @@ class Run:
         self.name,self.out,self.kills,self.events,self.p = name,args.work/name,list(spec.pop('kill', [])),[],None
         config = spec.pop('config', None)
         flags = [o for k,v in spec.items() for o in (f"--{k.replace('_','-')}", str(v))]
-        self.command = [sys.executable, '-m', 'lightbrain.run.trainer', '--data', str(args.data), '--out', str(self.out),
+        self.command = [sys.executable, '-m', 'lightbrain.cli', 'train', '--data', str(args.data), '--out', str(self.out),
             *(['--config', config] if config else []), *flags]
         self.begun = time.time()
         self.start()

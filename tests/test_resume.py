@@ -1,5 +1,6 @@
 "Resuming: nothing good is thrown away, nobody else's file is touched, and what has changed is said"
 import builtins, errno, io, os, shutil, subprocess, sys, time
+from contextlib import contextmanager
 from pathlib import Path
 import pytest, torch
 from torch import nn
@@ -8,6 +9,7 @@ from lightbrain.core import seal
 from lightbrain.run.checkpoint import list_checkpoints, prune_checkpoints, read_manifest
 from lightbrain.run.config import TrainConfig
 from lightbrain.run.log import read_metrics
+from lightbrain.run import trainer
 from lightbrain.run.trainer import Trainer
 from test_unbreakable import TINY, PowerCut, data, make, one_step, stop_at, weights, write_set
 
@@ -451,6 +453,20 @@ def test_the_update_gets_a_clipped_gradient(data, tmp_path, monkeypatch, fault):
     _,norm = one_step(t)
     fine = norm==pytest.approx(want, rel=0.05) and got==pytest.approx([0.05], rel=1e-3)
     assert want>0.1 and fine==(fault is None), (want, norm, got)
+
+@pytest.mark.parametrize('step', ['plain','fast'])
+def test_the_process_is_as_it_was(data, tmp_path, monkeypatch, step):
+    "With the fast step memory is kept while `fit` runs, and no longer, however it ends"
+    seen = []
+    @contextmanager
+    def kept_heap():
+        seen.append('kept')
+        try: yield True
+        finally: seen.append('given back')
+    monkeypatch.setattr(trainer, 'kept_heap', kept_heap)
+    with pytest.raises(PowerCut): stop_at(make(data, tmp_path/'run', step=step, max_steps=4), 2).fit()
+    make(data, tmp_path/'run', step=step, max_steps=4).fit()
+    assert seen==(['kept','given back']*2 if step=='fast' else [])
 
 # ---------------------------------------------------------------- two at once
 
