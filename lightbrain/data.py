@@ -33,8 +33,8 @@ class Document:
     text:str # What the model will read
     source:str # Where it comes from
     license:str='unknown' # What its licence is called
-    meta:dict = field(default_factory=dict) # Anything else; `pmid` (int): its PubMed id; `record`: a PubMedQA record
-    group:str='' # Documents of one group, such as a patient, stay on one side of the split; empty = the id
+    meta:dict = field(default_factory=dict) # More: `pmid` (int); `record`, a PubMedQA record
+    group:str='' # What stays on one side of the split, such as a patient; empty = the id
 
 # %% ../nbs/02_data.ipynb #0da7a003
 def record_document(
@@ -43,23 +43,25 @@ def record_document(
     license:str='MIT', # PubMedQA's own licence; abstracts may carry their publisher's rights
 )->Document: # Its text is `render_record(record)`
     "A PubMedQA record as a document that remembers its record"
-    number,invented = record['pubid'],source=='synthetic'
+    number = record['pubid']
+    invented = source=='synthetic'
     meta = {'record': record}
-    if number and not invented: meta['pmid'] = number    # an invented record has no number in PubMed
+    if number and not invented: meta['pmid'] = number    # PubMed has no invented ones
     id = f"{'synthetic' if invented else 'pmid'}:{number}"
     return Document(id, render_record(record), source, license, meta)
 
-# %% ../nbs/02_data.ipynb #63d9fa41
+# %% ../nbs/02_data.ipynb #5c1e7f02
 SPLITS = 'train','validation'
 
+# %% ../nbs/02_data.ipynb #63d9fa41
 def split_of(
     id:str, # A document's stable id, or its group
     validation:float=0.1, # Share of documents to hold out, above 0 and below 1
 )->str: # 'train' or 'validation'
     "Which side a document is on, eq. 2.1: a function of its id (or group) alone"
     if not 0<validation<1:
-        raise ValueError(f"validation={validation} is no share of the documents; use a value between 0 and 1, such "
-            f"as 0.1")
+        raise ValueError(f"validation={validation} is no share of the documents; use a value "
+                         "between 0 and 1, such as 0.1")
     return 'validation' if hash_int(id, bits=64)/2**64<validation else 'train'
 
 # %% ../nbs/02_data.ipynb #10348616
@@ -79,11 +81,12 @@ def to_uint16(
     "Store token ids in two bytes each; `ValueError` instead of wrapping around"
     ids = np.asarray(ids)
     if ids.size and ids.dtype.kind not in 'iuO':
-        raise ValueError(f"token ids must be whole numbers, not {ids.dtype}; pass what a tokenizer gives")
+        raise ValueError(f"token ids must be whole numbers, not {ids.dtype}; pass what a tokenizer "
+                         "gives")
     if ids.size and not (0<=ids.min() and ids.max()<2**16):
         bad = ids[(ids<0) | (ids>=2**16)][0]
-        raise ValueError(f"token id {bad} does not fit into 16 bits (0..65535); use a tokenizer with at most 65,536 "
-            f"tokens, such as gpt2_tokenizer()")
+        raise ValueError(f"token id {bad} does not fit into 16 bits (0..65535); use a tokenizer "
+                         "with at most 65,536 tokens, such as gpt2_tokenizer()")
     return ids.astype('<u2')
 
 # %% ../nbs/02_data.ipynb #0da7a007
@@ -95,7 +98,9 @@ class Tape:
         self.path = Path(path)
         self.file = open(path, 'wb')
         self.sha = hashlib.sha256()
-        self.documents = self.tokens = self.bytes = 0
+        self.documents = 0
+        self.tokens = 0
+        self.bytes = 0
     def add(self,
         tokens, # From `to_uint16`
         n_documents:int, # Documents in them
@@ -110,14 +115,15 @@ class Tape:
         self.bytes += n_bytes
     def entry(self)->dict:
         "Its lines in the manifest"
-        return dict(file=self.path.name, documents=self.documents, tokens=self.tokens, bytes=self.bytes,
-                    size=2*self.tokens, sha256=self.sha.hexdigest())
+        return dict(file=self.path.name, documents=self.documents, tokens=self.tokens,
+                    bytes=self.bytes, size=2*self.tokens, sha256=self.sha.hexdigest())
     def __enter__(self): return self
     def __exit__(self, *a): self.file.close()
 
-# %% ../nbs/02_data.ipynb #0da7a009
+# %% ../nbs/02_data.ipynb #e93b40d6
 DOCUMENT_COLUMNS = 'side','start','tokens','id','source','licence'     # of documents.tsv
 
+# %% ../nbs/02_data.ipynb #0da7a009
 def document_line(
     *cells, # One for each of `DOCUMENT_COLUMNS`
 )->str: # With its line end
@@ -135,32 +141,39 @@ def datasheet(
     "Describe a set for people"
     tok,leak = m['tokenizer'],m['leak']
     head = ('side','documents','tokens','bytes of text','bytes per token')
-    counts = [(k, *(f'{v[o]:,}' for o in ('documents','tokens','bytes')), f"{v['bytes']/max(1, v['tokens']):.2f}")
-              for k,v in m['splits'].items()]
-    origin = [(_one_line(o['source']), _one_line(o['license']), f"{o['documents']:,}") for o in m['origin']]
+    counts = [(k, *(f'{v[o]:,}' for o in ('documents','tokens','bytes')),
+               f"{v['bytes']/max(1, v['tokens']):.2f}") for k,v in m['splits'].items()]
+    origin = [(_one_line(o['source']), _one_line(o['license']), f"{o['documents']:,}")
+              for o in m['origin']]
     out = [f"# Datasheet: {m['source']}", '',
            'Prepared by LightBrain for research and education, never for clinical use.', '',
            '## What is in it', '', *_rows([head, ['---']*5, *counts]), '',
            f"Tokenizer: {tok['name']}, {tok['n_vocab']:,} tokens, two bytes each. "
            f"Held-out questions: {m['questions']:,}.", f"Split: {m['split_rule']}.", '',
-           '## Where it comes from', '', *_rows([('source','licence','documents'), ['---']*3, *origin]), '',
-           '## What was left out', '', f"{m['seen']:,} documents were there; {m['kept']:,} were kept.",
+           '## Where it comes from', '',
+           *_rows([('source','licence','documents'), ['---']*3, *origin]), '',
+           '## What was left out', '',
+           f"{m['seen']:,} documents were there; {m['kept']:,} were kept.",
            *(f'- {n:,} x {why}' for why,n in m['dropped'].items()), '', '## Leaks', '']
-    if not leak: out += ["Copies, and test questions among the texts, were not looked for; `prepare` of the workshop "
-        "prep does that."]
+    if not leak:
+        out += ["Copies, and test questions among the texts, were not looked for; `prepare` of the "
+                "workshop prep does that."]
     if 'official_test_records' in leak:
-        out += ["Documents with an official PubMedQA test number in their id, fields, source or signature: "
-            f"{leak['official_test_records']}; none of them is on a tape. A copy that does not say its number can "
-            "only be found by its words, when its record is among the evaluation records."]
+        out += ["Documents with an official PubMedQA test number in their id, fields, source or "
+                f"signature: {leak['official_test_records']}; none of them is on a tape. A copy "
+                "that does not say its number can only be found by its words, when its record is "
+                "among the evaluation records."]
     if 'evaluation_records' in leak:
-        out += ["Evaluation records compared by runs of {ngram} words: {evaluation_records:,} (too short to compare: "
-            "{too_short:,}). Sharing any run with training text: {overlapping:,}; copied: {contaminated:,}. Largest "
-            "share that remains: {largest_overlap_kept:.1%}.".format(**leak)]
+        out += ["Evaluation records compared by runs of {ngram} words: {evaluation_records:,} (too "
+                "short to compare: {too_short:,}). Sharing any run with training text: "
+                "{overlapping:,}; copied: {contaminated:,}. Largest share that remains: "
+                "{largest_overlap_kept:.1%}.".format(**leak)]
     return '\n'.join(out + [f'\n> {o}' for o in m['notices']])+'\n'
 
-# %% ../nbs/02_data.ipynb #0da7a010
+# %% ../nbs/02_data.ipynb #3f7ac918
 SET_FORMAT = 'lightbrain-tokens-2'
 
+# %% ../nbs/02_data.ipynb #0da7a010
 def write_manifest(
     folder, # A folder with finished tapes, not yet visible to readers
     tapes:dict, # Split -> `Tape`
@@ -174,18 +187,22 @@ def write_manifest(
     **info, # More for the manifest, JSON values; `source` is its name
 )->dict: # The manifest
     "Lay tokenizer and datasheet beside the tapes, then say what all files are"
-    folder,dropped = Path(folder),dict(dropped)
+    folder = Path(folder)
+    dropped = dict(dropped)
     kept = sum(t.documents for t in tapes.values())
-    m = dict(format=SET_FORMAT, lightbrain=__version__, dtype='uint16', tokenizer=tokenizer_info(tokenizer),
+    m = dict(format=SET_FORMAT, lightbrain=__version__, dtype='uint16',
+             tokenizer=tokenizer_info(tokenizer),
              origin=[dict(source=s, license=l, documents=n) for (s,l),n in sorted(origin.items())],
              split_rule=f'validation if sha256(group or id)/2**256 < {validation}',
-             seen=kept+sum(dropped.values()), kept=kept, dropped=dropped, leak=dict(leak), notices=list(notices),
-             questions=questions, splits={s: t.entry() for s,t in tapes.items()}, **info)
+             seen=kept+sum(dropped.values()), kept=kept, dropped=dropped, leak=dict(leak),
+             notices=list(notices), questions=questions,
+             splits={s: t.entry() for s,t in tapes.items()}, **info)
     for s in SPLITS:
         if tapes[s].documents: continue
         why = f" ({sum(dropped.values()):,} dropped: {dropped})" if dropped else ''
-        raise ValueError(f"'{m['source']}' has {kept} document(s) with text, none of which fell into {s}{why}; add "
-            f"documents or change the validation share {validation}")
+        raise ValueError(f"'{m['source']}' has {kept} document(s) with text, none of which fell "
+                         f"into {s}{why}; add documents or change the validation share "
+                         f"{validation}")
     save_tokenizer(tokenizer, folder)
     (folder/'datasheet.md').write_bytes(datasheet(m).encode())       # bytes: the same on Windows
     m['files'] = {p.name: file_sha256(p) for p in sorted(folder.iterdir()) if p.suffix!='.bin'}
@@ -193,10 +210,11 @@ def write_manifest(
     (folder/'manifest.json').write_bytes(text.encode())
     return json.loads(text)
 
-# %% ../nbs/02_data.ipynb #7485a67f
-SET_FILES = {'manifest.json', 'train.bin', 'validation.bin', 'documents.tsv', 'questions.jsonl', 'datasheet.md',
-             'vocab.json', 'merges.txt'}
+# %% ../nbs/02_data.ipynb #b80d26e5
+SET_FILES = {'manifest.json', 'train.bin', 'validation.bin', 'documents.tsv', 'questions.jsonl',
+             'datasheet.md', 'vocab.json', 'merges.txt'}
 
+# %% ../nbs/02_data.ipynb #7485a67f
 def _by_sheet(folder):
     "Where the manifest is damaged or gone: names that are ours by a datasheet that fits the tapes"
     try:
@@ -224,20 +242,25 @@ def write_tapes(
     validation:float=0.1, # Share of documents to hold out
     source:str='documents', # What the manifest calls them
 )->dict: # The manifest
-    "Write a set, one document after the other; `ValueError` if an id comes twice or a side would be empty"
-    tok,ids,origin,questions = tokenizer or gpt2_tokenizer(),set(),Counter(),0
-    with lock_folder(folder), atomic_dir(folder, marker='manifest.json', ours=set_files(folder)) as tmp:
+    "Write a set document by document; `ValueError` if an id comes twice or a side would be empty"
+    tok = tokenizer or gpt2_tokenizer()
+    ids,origin = set(),Counter()
+    questions = 0
+    with (lock_folder(folder),
+          atomic_dir(folder, marker='manifest.json', ours=set_files(folder)) as tmp):
         with ExitStack() as stack:
             tapes = {s: stack.enter_context(Tape(tmp/f'{s}.bin')) for s in SPLITS}
             lines,asked = (stack.enter_context(open(tmp/o, 'w', encoding='utf-8', newline='\n'))
                            for o in ('documents.tsv','questions.jsonl'))
             lines.write(document_line(*DOCUMENT_COLUMNS))
             for d in documents:
-                if d.id in ids: raise ValueError(f"two documents have the id '{d.id}'; give each its own, or let "
-                    "`prepare` of the workshop prep remove copies")
+                if d.id in ids:
+                    raise ValueError(f"two documents have the id '{d.id}'; give each its own, or "
+                                     "let `prepare` of the workshop prep remove copies")
                 side = split_of(d.group or d.id, validation)
                 tokens = to_uint16([*tok.encode_ordinary(d.text), tok.eot_token])
-                lines.write(document_line(side, tapes[side].tokens, len(tokens), d.id, d.source, d.license))
+                lines.write(document_line(side, tapes[side].tokens, len(tokens), d.id, d.source,
+                                          d.license))
                 tapes[side].add(tokens, 1, len(d.text.encode()))
                 record = d.meta.get('record') or {}
                 if side=='validation' and record.get('final_decision'):
@@ -253,8 +276,8 @@ def _windows(tokens, block_size):
     "All windows of T+1 tokens, without copying; `ValueError` if there is none"
     if block_size<1: raise ValueError(f"block_size={block_size} must be at least 1")
     if len(tokens)<=block_size:
-        raise ValueError(f"{len(tokens):,} tokens are fewer than one window of {block_size:,}+1; add text or lower "
-            f"block_size to {max(1, len(tokens)-1)}")
+        raise ValueError(f"{len(tokens):,} tokens are fewer than one window of {block_size:,}+1; "
+                         f"add text or lower block_size to {max(1, len(tokens)-1)}")
     return np.lib.stride_tricks.sliding_window_view(np.asarray(tokens), block_size+1)
 
 def _pick(windows, starts, device):
@@ -274,7 +297,8 @@ def get_batch(
     import torch
     if batch_size<1: raise ValueError(f"batch_size={batch_size} must be at least 1")
     windows = _windows(tokens, block_size)
-    return _pick(windows, torch.randint(len(windows), (batch_size,), generator=generator).numpy(), device)
+    starts = torch.randint(len(windows), (batch_size,), generator=generator)
+    return _pick(windows, starts.numpy(), device)
 
 # %% ../nbs/02_data.ipynb #e14b1987
 def load_manifest(
@@ -284,8 +308,8 @@ def load_manifest(
     path = Path(folder)/'manifest.json'
     settle(folder)
     if not path.exists():
-        raise ValueError(f"'{folder}' is not a prepared set (no manifest.json); make one with: lightbrain-prepare "
-            f"--source synthetic --out {folder}")
+        raise ValueError(f"'{folder}' is not a prepared set (no manifest.json); make one with: "
+                         f"lightbrain-prepare --source synthetic --out {folder}")
     return read_sealed(path, SET_FORMAT, 'prepare the set again')
 
 # %% ../nbs/02_data.ipynb #232ec6ea
@@ -302,11 +326,12 @@ class TokenDataset:
         self.path = self.folder/f'{split}.bin'
         self.manifest = load_manifest(folder)
         self.info = self.manifest['splits'][split]
-        if not self.path.exists(): raise ValueError(f"{self.path} is missing; prepare the set again")
+        if not self.path.exists():
+            raise ValueError(f"{self.path} is missing; prepare the set again")
         size = self.path.stat().st_size
         if size!=self.info['size']:
-            raise ValueError(f"{self.path} has {size:,} bytes, its manifest says {self.info['size']:,}; copy it "
-                f"again or prepare the set again")
+            raise ValueError(f"{self.path} has {size:,} bytes, its manifest says "
+                             f"{self.info['size']:,}; copy it again or prepare the set again")
         if verify: self.verify()
         self.tokens = np.memmap(self.path, dtype='<u2', mode='r')
         self._views,self._orders = {},{}
@@ -315,11 +340,11 @@ class TokenDataset:
         for name,want in (self.manifest['files'] | {self.path.name: self.info['sha256']}).items():
             path = self.folder/name
             if not path.exists() or file_sha256(path)!=want:
-                raise ValueError(f"{path} does not match the sha256 in its manifest; it was changed or damaged: "
-                    f"prepare the set again")
+                raise ValueError(f"{path} does not match the sha256 in its manifest; it was "
+                                 "changed or damaged: prepare the set again")
     @cached_property
     def tokenizer(self): # As from `load_tokenizer`
-        "The tokenizer that lies in the folder; `ValueError` if it is not the one that made the tape"
+        "The tokenizer in the folder; `ValueError` if it is not the one that made the tape"
         tok = load_tokenizer(self.folder)
         same_tokenizer(tok, self.manifest['tokenizer'], f"the folder '{self.folder}'", 'its tapes')
         return tok
@@ -334,15 +359,16 @@ class TokenDataset:
         "How many blocks an epoch has"
         return (len(self.tokens)-1)//block_size
 
-# %% ../nbs/02_data.ipynb #21482689
+# %% ../nbs/02_data.ipynb #94e1c37a
 ORDERS = 'windows','blocks'
 
+# %% ../nbs/02_data.ipynb #21482689
 @patch
 def _epoch(self:TokenDataset, e, n, seed):
     "The order of `n` blocks in epoch `e`"
     key = e,n,seed
     if key not in self._orders:
-        if len(self._orders)>2: self._orders.clear()      # two: a batch may lie on the border of two epochs
+        if len(self._orders)>2: self._orders.clear()      # two: a batch may touch two epochs
         self._orders[key] = np.random.default_rng(hash_int(seed, 'epoch', e)).permutation(n)
     return self._orders[key]
 
@@ -364,25 +390,25 @@ def batch(self:TokenDataset,
     block_size:int, # T
     seed:int=42, # Another seed, another order
     device='cpu', # Where the batch should go
-    order:str='windows', # 'windows': random starts; 'blocks': each block of T tokens exactly once per epoch
+    order:str='windows', # 'windows': random starts; 'blocks': each block of T once per epoch
     rank:int=0, # Which part of the batch, from 0
     world_size:int=1, # Number of parts; must divide `batch_size`
 )->tuple: # (x, y) as from `get_batch`, B/world_size rows
     "Batch number `step`, or one rank's part of it: a pure function of `(seed, step)`"
-    if order not in ORDERS: raise ValueError(f"order='{order}' does not exist; use one of {', '.join(ORDERS)}")
+    if order not in ORDERS:
+        raise ValueError(f"order='{order}' does not exist; use one of {', '.join(ORDERS)}")
     if batch_size<1 or world_size<1 or batch_size%world_size or not 0<=rank<world_size:
-        raise ValueError(f"batch_size={batch_size} must be at least 1 and a multiple of world_size={world_size}, "
-            f"with rank={rank} below it")
-    view = self._views.get(block_size)
-    if view is None: view = self._views[block_size] = _windows(self.tokens, block_size)
+        raise ValueError(f"batch_size={batch_size} must be at least 1 and a multiple of "
+                         f"world_size={world_size}, with rank={rank} below it")
+    if block_size not in self._views: self._views[block_size] = _windows(self.tokens, block_size)
     n = batch_size//world_size
     starts = self._starts(step, batch_size, block_size, seed, order)
-    return _pick(view, starts[rank*n:(rank+1)*n], device)
+    return _pick(self._views[block_size], starts[rank*n:(rank+1)*n], device)
 
 # %% ../nbs/02_data.ipynb #752a2676
 @patch
 def _line_from(self:TokenDataset, f, at):
-    "The first line of this split that begins behind byte `at` of documents.tsv: its place on the tape and id"
+    "The first line of this split behind byte `at` of documents.tsv: its place on the tape and id"
     f.seek(at)
     if at: f.readline()                           # `at` lies somewhere in a line
     for line in f:
@@ -393,7 +419,7 @@ def _line_from(self:TokenDataset, f, at):
 def _ids_between(self:TokenDataset, f, start, stop):
     "Ids of the documents on the tape from place `start` to before `stop`"
     low,high = 0,(self.folder/'documents.tsv').stat().st_size
-    while high-low>1:                             # the line behind `low` starts at or before `start`
+    while high-low>1:                         # the line behind `low` starts at or before `start`
         middle = (low+high)//2
         found = self._line_from(f, middle)
         if found and found[0]<=start: low = middle
