@@ -491,6 +491,7 @@ def tokenizer_files(
     tokenizer:Tokenizer, # GPT-2's or your own
 )->dict[str,bytes]: # 'vocab.json' and 'merges.txt'
     "The two files that are this tokenizer; `ValueError` if two files cannot say what it does"
+    if tokenizer is gpt2_tokenizer(): return gpt2_files()        # the same bytes, sooner
     return dict(zip(('vocab.json','merges.txt'), _written(to_tiktoken(tokenizer))))
 
 # %% ../nbs/01_tokenizer.ipynb #9842c81e

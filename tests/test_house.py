@@ -257,3 +257,12 @@ def test_the_sidebar_shows_every_page():
     results = [p.relative_to(ROOT/'nbs').as_posix() for p in PAGES if p.parent.name=='results']
     assert first=='index.ipynb' and [e['href'] for e in entries]==[*IN_ORDER, *results]
     assert all(e['text'].startswith(number(e['href'])+' ') for e in entries if e['href'] in LESSONS)
+
+@pytest.mark.parametrize('path', PAGES, ids=lambda p: p.relative_to(ROOT/'nbs').as_posix())
+def test_code_fits_the_page(path):
+    "Nothing is cut off at the right, and no cell hides a second function under the first"
+    for o in cells(path, 'code'):
+        assert not [l for l in o.splitlines() if len(l)>100 and not l.startswith('#|')], o
+        if not re.match(r'#\|\s*exports\b', o): continue
+        names = [n.name for n in ast.parse(o).body if isinstance(n, (ast.FunctionDef, ast.ClassDef))]
+        assert sum(not private(n) for n in names)<2, names

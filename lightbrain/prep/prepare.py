@@ -21,22 +21,24 @@ from .clean import NgramIndex
 from .shards import (KEPT, LEAK, REASONS, TEST, document_table, drop_reasons,
     join_shards, leak_guard, tokenize)
 from .workers import cores
-from .sources import load_documents, load_records, path_exists
+from .sources import load_documents, load_records, path_exists, source_names
 
 # %% ../../nbs/prep/06_prepare.ipynb #0da7b009
 @dataclass(frozen=True)
 class Rules:
     "How a set is divided, and what is left out of it; `ValueError` for what does not exist"
     validation:float=0.1 # Share of documents to hold out
-    near_duplicates:str='drop' # 'drop' or 'keep' near copies of earlier documents; exact copies always go
-    test_records:str='refuse' # 'refuse' a source with PubMedQA test or evaluation records, or 'exclude' them
+    near_duplicates:str='drop' # 'drop' or 'keep' near copies; exact copies always go
+    test_records:str='refuse' # 'refuse' test and evaluation records, or 'exclude' them
     def __post_init__(self):
         if isinstance(self.validation, str):
             raise ValueError(f"validation='{self.validation}' is a text; use a number, such as 0.1")
         split_of('', self.validation)
-        for name,ok in dict(near_duplicates=('drop','keep'), test_records=('refuse','exclude')).items():
+        choices = dict(near_duplicates=('drop','keep'), test_records=('refuse','exclude'))
+        for name,ok in choices.items():
             value = getattr(self, name)
-            if value not in ok: raise ValueError(f"{name}='{value}' does not exist; use one of {', '.join(ok)}")
+            if value not in ok:
+                raise ValueError(f"{name}='{value}' does not exist; use one of {', '.join(ok)}")
 
 # %% ../../nbs/prep/06_prepare.ipynb #a23414da
 def _refuse(name, leak, rules):
@@ -45,20 +47,21 @@ def _refuse(name, leak, rules):
     if rules.test_records=='exclude' or not (n or m): return
     what = f"a copy of {m} of the evaluation records"
     if n: what = f"{n:,} document{'s'*(n>1)} with the number of an official PubMedQA test record"
-    raise ValueError(f"'{name}' holds {what}; a model must never be trained on them. Leave them out with "
-        "test_records='exclude' (in the shell: --test-records exclude)")
+    raise ValueError(f"'{name}' holds {what}; a model must never be trained on them. Leave them "
+                     "out with test_records='exclude' (in the shell: --test-records exclude)")
 
 def assemble(
     docs, # Where the shards come from: `name`, `dropped` (Counter) and `notices` of a `Documents`
     shards:list, # `Shard` objects, in order
-    folder, # An empty folder, filled with the set; inside `atomic_dir`, so that it appears only when complete
+    folder, # An empty folder to fill, inside `atomic_dir`: it appears only when complete
     rules:Rules=Rules(), # What to leave out, how much to hold out
     tokenizer=None, # The one that made the shards; `gpt2_tokenizer()` unless given
     index:NgramIndex|None=None, # Of evaluation records, if the shards were made with one
 )->dict: # The manifest
     "Shards to a prepared set; `ValueError` if either split would be empty or a test would leak"
     if not shards:
-        why = f' ({sum(docs.dropped.values()):,} dropped: {dict(docs.dropped)})' if docs.dropped else ''
+        n = sum(docs.dropped.values())
+        why = f' ({n:,} dropped: {dict(docs.dropped)})' if docs.dropped else ''
         raise ValueError(f"'{docs.name}' gave no document with text{why}; nothing was written")
     table = document_table(shards, shards[0].path.parent)
     held_out = table['documents']['split_hash']/2**64<rules.validation
@@ -67,25 +70,26 @@ def assemble(
     tapes,origin,questions = join_shards(shards, reasons, held_out, folder)
     counts = Counter(reasons[reasons!=KEPT].tolist())
     dropped = Counter(docs.dropped)+Counter({REASONS[k]:n for k,n in counts.items()})
-    return write_manifest(folder, tapes, tokenizer or gpt2_tokenizer(), rules.validation, origin, questions, dropped,
+    return write_manifest(
+        folder, tapes, tokenizer or gpt2_tokenizer(), rules.validation, origin, questions, dropped,
         leak=leak | dict(test_records=rules.test_records), notices=docs.notices, source=docs.name,
         cleaning=dict(unicode='NFC', near_duplicates=rules.near_duplicates))
 
 # %% ../../nbs/prep/06_prepare.ipynb #510e06c8
 def _records(evaluation):
-    "The records that `evaluation` stands for: a source, several sources, or records and texts themselves"
+    "The records that `evaluation` stands for: a source, several, or records and texts themselves"
     if isinstance(evaluation, (str,Path)): return load_records(evaluation)
-    a_file = lambda o: isinstance(o, Path) or isinstance(o, str) and len(o)<1000 and Path(o).exists()
+    def a_file(o):
+        return isinstance(o, Path) or isinstance(o, str) and len(o)<1000 and Path(o).exists()
     return [r for o in evaluation for r in (load_records(o) if a_file(o) else [o])]
 
 def _not_in(source, out):
     "`ValueError` if what is to be read lies where the result goes, and would be replaced"
     for each in source if isinstance(source, (list,tuple)) else [source]:
-        if not isinstance(each, (str,Path)): continue
-        for o in [each] if path_exists(each) else str(each).split(','):
+        for o in source_names(each):
             if path_exists(o) and Path(o).resolve().is_relative_to(out):
-                raise ValueError(f"'{o}' lies in '{out}', where the result should go; choose another "
-                    "folder")
+                raise ValueError(f"'{o}' lies in '{out}', where the result should go; choose "
+                                 "another folder")
 
 def _clear(work):
     "Remove shards, and the folder if nothing else is in it"
@@ -99,38 +103,41 @@ def _keep_pieces(e, work, out):
     left = len(list(work.glob('*.npz')))
     if getattr(e, 'errno', None) in (errno.ENOSPC, getattr(errno, 'EDQUOT', -1)):
         e.add_note(f"no room left for '{out}': preparing needs about as much as the text itself, "
-            f"{shutil.disk_usage(out.parent).free/1e6:,.1f} MB are free. What was there before is "
-            "untouched; make room, or choose another folder")
+                   f"{shutil.disk_usage(out.parent).free/1e6:,.1f} MB are free. What was there "
+                   "before is untouched; make room, or choose another folder")
     if left>1: e.add_note(f'{left} finished pieces are kept: the same command continues from there')
     else: _clear(work)                               # a single piece is quickly made again
 
 # %% ../../nbs/prep/06_prepare.ipynb #6fa041ee
 def prepare(
     source, # Anything `load_documents` takes
-    out_dir, # Folder for the result; an older prepared set there is replaced when the new one is complete
+    out_dir, # Folder for the result; an older set there is replaced when the new one is complete
     tokenizer=None, # `gpt2_tokenizer()` unless given
     validation:float=0.1, # Share of documents to hold out
     progress:bool=True, # Show a progress bar?
-    workers:int|None=None, # Processes; one per core, at most 8, if not given. The result does not depend on it
-    near_duplicates:str='drop', # 'drop' or 'keep' near copies of earlier documents; exact copies always go
-    test_records:str='refuse', # 'refuse' a source with PubMedQA test or evaluation records, or 'exclude' them
-    evaluation=None, # Records to keep out of training: anything `load_records` takes, or a list of records or texts
+    workers:int|None=None, # Processes; one per core, at most 8, if not given; same result
+    near_duplicates:str='drop', # 'drop' or 'keep' near copies; exact copies always go
+    test_records:str='refuse', # 'refuse' test and evaluation records, or 'exclude' them
+    evaluation=None, # Keep out of training: as for `load_records`, or a list of records or texts
     **columns, # For `load_documents`: text_column, id_column, group_column
 )->dict: # The manifest
-    "Turn a source into checked tapes of tokens; `ValueError` if either split would be empty or a test would leak"
+    "A source to checked tapes; `ValueError` if either split would be empty or a test would leak"
     rules = Rules(validation, near_duplicates, test_records)
     if workers is not None and (not isinstance(workers, int) or workers<1):
-        raise ValueError(f"workers={workers!r} must be a whole number, 1 or more; leave it out for one per core")
-    enc,out = tokenizer or gpt2_tokenizer(),Path(os.path.realpath(out_dir))
+        raise ValueError(f"workers={workers!r} must be a whole number, 1 or more; leave it out for "
+                         "one per core")
+    enc = tokenizer or gpt2_tokenizer()
+    out = Path(os.path.realpath(out_dir))
     try: set_files(out)                                      # what will be refused is refused now
     except ValueError:
         if out.parent==out or not out.is_dir(): raise
-        with lock_folder(out): set_files(out)                # once more: another process may have swapped it
+        with lock_folder(out): set_files(out)     # once more: another process may have swapped it
     _not_in(source, out)
     _not_in(evaluation, out)
     docs = load_documents(source, workers=workers or min(cores(), 8), **columns)
     index = NgramIndex(_records(evaluation)) if evaluation is not None else None
-    work,near = beside(out, 'shards'),near_duplicates=='drop'
+    work = beside(out, 'shards')
+    near = near_duplicates=='drop'
     with lock_folder(out):
         try:
             with atomic_dir(out, marker='manifest.json', ours=set_files(out)) as tmp:
