@@ -410,8 +410,9 @@ def doctor(
     return r
 
 # %% ../nbs/09_cli.ipynb #76cd1a0f
-QUICKSTART = dict(preset='nano', dropout=0., max_steps=800, batch_size=16, lr=3e-3, warmup_steps=40,
-                  eval_every=200, eval_tokens=8192, save_every=200)  # the same as configs/nano.yaml
+QUICKSTART = dict(preset='nano', dropout=0., max_steps=800, batch_size=16, optimizer='muon',
+    lr=3e-3, schedule='wsd', min_lr=0., warmup_steps=40, eval_every=200, eval_tokens=8192,
+    save_every=200)                                              # the same as configs/nano.yaml
 
 # %% ../nbs/09_cli.ipynb #1f9281d9
 def _cases(data, tokenizer, T, n):
