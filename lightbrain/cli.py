@@ -410,10 +410,9 @@ def doctor(
     return r
 
 # %% ../nbs/09_cli.ipynb #76cd1a0f
-# the same as configs/nano.yaml
 QUICKSTART = dict(preset='nano', dropout=0., max_steps=1000, batch_size=16, optimizer='muon',
     lr=3e-3, schedule='wsd', min_lr=0., warmup_steps=40, eval_every=200, eval_tokens=8192,
-    save_every=200)
+    save_every=200)                                              # the same as configs/nano.yaml
 
 # %% ../nbs/09_cli.ipynb #1f9281d9
 def _cases(data, tokenizer, T, n):
@@ -480,7 +479,7 @@ def _quick_set(source, data):
 def quickstart(
     source:str='synthetic', # The embedded corpus, or anything lightbrain-prepare reads
     out:str=None, # Folder of the run; runs/quickstart, with the source's name for other sources
-    max_steps:int=None, # Optimizer steps; 1,000, or four passes over a small source, if not given
+    max_steps:int=None, # Optimizer steps; 1,000 if not given, or four passes over a small source
     seed:int=42, # Fixes weights and batches
     device:str='auto', # auto, cpu, cuda or mps
 )->dict: # From `evaluation`

@@ -330,7 +330,7 @@ def progress_bar(
 
 # %% ../nbs/00_core.ipynb #cbde3591
 def fsync(
-    path, # A file or a folder
+    path:str|Path, # A file or a folder
 )->None:
     "Make the disk really store `path`, not just promise to"
     if os.name=='nt' and Path(path).is_dir(): return     # Windows cannot open a folder for this
@@ -352,7 +352,7 @@ def _real(path):
     return real
 
 def listed(
-    folder, # Any folder
+    folder:str|Path, # Any folder
     manifest:str, # Name of the manifest in it, such as 'manifest.json'
 )->set: # File names, the manifest's too; empty if there is none, or none with our mark
     "Which files of a folder are ours: those that a manifest of format 'lightbrain-...' lists"
@@ -378,7 +378,7 @@ def _check_strays(folder, ours, path):
             "which would be lost; choose a new or an empty folder, or move it away")
 
 def check_folder(
-    path, # A folder that is to be written as a whole
+    path:str|Path, # A folder that is to be written as a whole
     marker:str|None=None, # Name of the manifest that proves an existing folder to be ours
     ours=None, # Names of the files that are ours; what `marker` lists unless given
 )->set: # The names that are ours
@@ -408,7 +408,7 @@ def _stem(path):
     return path.name if len(raw)<200 else f'{path.name[:40]}-{hashlib.sha256(raw).hexdigest()[:8]}'
 
 def beside(
-    path, # A folder, there or not
+    path:str|Path, # A folder, there or not
     kind:str, # What it is for
 )->Path: # `.name.kind` beside the folder, or `.lightbrain.kind` in it
     "A place for what belongs to a folder but is no part of it"
@@ -437,7 +437,7 @@ _held = set()      # (process, thread, folder): who holds a lock may ask for it 
 
 @contextmanager
 def lock_folder(
-    path, # The folder of a run or of a set; it need not exist
+    path:str|Path, # The folder of a run or of a set; it need not exist
     doing:str='writing', # For the message that others get: this process is `doing` the folder
 ):
     "One process at a time writes to a folder; a second one gets a `ValueError` at once"
@@ -499,7 +499,7 @@ def _clean_up(path):
 
 # %% ../nbs/00_core.ipynb #359f7446
 def settle(
-    path, # A folder that `atomic_dir` writes
+    path:str|Path, # A folder that `atomic_dir` writes
 )->None:
     "Finish a swap that a killed process left undone; call it before reading"
     path = _real(path)
@@ -557,7 +557,7 @@ def _sync_all(folder):
 # %% ../nbs/00_core.ipynb #2c1d5479
 @contextmanager
 def atomic_dir(
-    path, # The final folder; an older one is replaced as a whole
+    path:str|Path, # The final folder; an older one is replaced as a whole
     marker:str|None=None, # Name of the manifest, which proves an existing folder to be ours
     ours=None, # Names of files that are ours all the same, as for `check_folder`
 ): # Yields a temporary folder to write into
@@ -583,7 +583,7 @@ def atomic_dir(
 
 # %% ../nbs/00_core.ipynb #5a229f9a
 def atomic_write(
-    path, # The final file
+    path:str|Path, # The final file
     data:str|bytes, # Its whole content; text is stored as UTF-8
 )->None:
     "Write a file that is either the old one or the new one, never a part"
@@ -599,7 +599,7 @@ def atomic_write(
 
 # %% ../nbs/00_core.ipynb #d4aba61a
 def file_sha256(
-    path, # The file
+    path:str|Path, # The file
 )->str: # 64 hexadecimal digits
     "The sha256 fingerprint of a file"
     with open(path, 'rb') as f: return hashlib.file_digest(f, 'sha256').hexdigest()
@@ -621,7 +621,7 @@ class OtherFormat(ValueError):
 
 # %% ../nbs/00_core.ipynb #a96c05fe
 def read_sealed(
-    path, # A manifest that `seal` wrote
+    path:str|Path, # A manifest that `seal` wrote
     format:str, # The format that it must have: a name, a hyphen and a number
     way_out:str='write it again', # What to do about a bad one
 )->dict: # With its seal; `OtherFormat` if it is sound, but of another format
@@ -693,7 +693,7 @@ def _free_disk(folder):
 
 def doctor(
     device='auto', # Anything `pick_device` takes
-    folder='.', # Where you mean to save: its disk is looked at
+    folder:str|Path='.', # Where you mean to save: its disk is looked at
 )->Report: # Prints as a table
     "What this machine has, what LightBrain will use, and a fix for each problem; raises nothing"
     r = Report()

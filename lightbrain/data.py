@@ -22,8 +22,8 @@ from . import __version__
 from .core import (atomic_dir, check_folder, file_sha256, hash_int, listed, lock_folder,
     read_sealed, seal, settle)
 from .corpus import render_record
-from lightbrain.tokenizer import (gpt2_tokenizer, load_tokenizer, same_tokenizer, save_tokenizer,
-    tokenizer_info)
+from .tokenizer import (Tokenizer, gpt2_tokenizer, load_tokenizer, same_tokenizer,
+    save_tokenizer, tokenizer_info)
 
 # %% ../nbs/02_data.ipynb #08dd26a2
 @dataclass(frozen=True)
@@ -93,7 +93,7 @@ def to_uint16(
 class Tape:
     "One split on its way to disk, its counts and its fingerprint"
     def __init__(self,
-        path, # The file
+        path:str|Path, # The file
     ):
         self.path = Path(path)
         self.file = open(path, 'wb')
@@ -175,9 +175,9 @@ SET_FORMAT = 'lightbrain-tokens-2'
 
 # %% ../nbs/02_data.ipynb #0da7a010
 def write_manifest(
-    folder, # A folder with finished tapes, not yet visible to readers
+    folder:str|Path, # A folder with finished tapes, not yet visible to readers
     tapes:dict, # Split -> `Tape`
-    tokenizer, # The one that made them; its files are written here
+    tokenizer:Tokenizer, # The one that made them; its files are written here
     validation:float, # Share that was held out
     origin:dict, # (source, licence) -> documents kept
     questions:int=0, # Held-out questions
@@ -226,7 +226,7 @@ def _by_sheet(folder):
     return SET_FILES-({'questions.jsonl'} if 'Held-out questions: 0.' in text else set())
 
 def set_files(
-    folder, # Where a set is to go
+    folder:str|Path, # Where a set is to go
 )->set: # Names of the files in it that a new set may replace
     "`ValueError` unless a set may be written to `folder`: absent, empty, or with our files only"
     settle(folder)
@@ -237,8 +237,8 @@ def set_files(
 # %% ../nbs/02_data.ipynb #0da7a012
 def write_tapes(
     documents, # Iterable of `Document`
-    folder, # Where the set goes; an older set there is replaced when the new one is complete
-    tokenizer=None, # `gpt2_tokenizer()` unless given
+    folder:str|Path, # Where the set goes; an older set there is replaced at the end
+    tokenizer:Tokenizer|None=None, # `gpt2_tokenizer()` unless given
     validation:float=0.1, # Share of documents to hold out
     source:str='documents', # What the manifest calls them
 )->dict: # The manifest
@@ -302,7 +302,7 @@ def get_batch(
 
 # %% ../nbs/02_data.ipynb #e14b1987
 def load_manifest(
-    folder, # A folder with a prepared set
+    folder:str|Path, # A folder with a prepared set
 )->dict: # Its manifest
     "Read a set's manifest; `ValueError` if the folder is none, or the manifest was changed"
     path = Path(folder)/'manifest.json'
@@ -316,7 +316,7 @@ def load_manifest(
 class TokenDataset:
     "One split of a prepared set, memory-mapped and checked against its manifest"
     def __init__(self,
-        folder, # Made by `write_tapes` or `prepare`
+        folder:str|Path, # Made by `write_tapes` or `prepare`
         split:str='train', # 'train' or 'validation'
         verify:bool=False, # Compare the sha256 too? Reads the whole file
     ):

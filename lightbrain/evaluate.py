@@ -18,7 +18,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from .core import pick_device
 from .corpus import pubmedqa_record, render_record
-from .tokenizer import same_tokenizer
+from .tokenizer import Tokenizer, same_tokenizer
 from .train import as_ids, eval_mode, window_losses
 
 # %% ../nbs/06_evaluate.ipynb #0ccf4977
@@ -96,7 +96,7 @@ def mean_and_se(
 
 # %% ../nbs/06_evaluate.ipynb #86e0d3b7
 def check_weights(
-    model, # Any module
+    model:nn.Module, # Any module
 )->None:
     "`ValueError` for NaN or inf in any weight, also in a row that the text at hand does not use"
     for name,p in model.named_parameters():
@@ -117,7 +117,7 @@ def _check_finite(values, what):
 
 # %% ../nbs/06_evaluate.ipynb #bda03eb7
 def perplexity(
-    model, # A GPT: `hidden`, `lm_head`, `config`
+    model:nn.Module, # A GPT: `hidden`, `lm_head`, `config`
     tokens, # Token ids (N,), at least 2: list, array, memmap or tensor
     *,
     device=None, # Move the model there first; it stays where it is if not given
@@ -148,7 +148,7 @@ def bits_per_byte(
 # %% ../nbs/06_evaluate.ipynb #f0a39c5d
 def bytes_per_token(
     tokens, # Token ids (N,); pass the ones that were scored, `tokens[1:]`
-    tokenizer, # Theirs; has `decode_single_token_bytes`, `eot_token`, `n_vocab`
+    tokenizer:Tokenizer, # Theirs; has `decode_single_token_bytes`, `eot_token`, `n_vocab`
 )->float: # Mean bytes of text per token; a separator is a token of 0 bytes
     "Exact mean length of a token in bytes"
     ids,counts = np.unique(as_ids(tokens, tokenizer.n_vocab), return_counts=True)
@@ -212,14 +212,14 @@ def ngram_losses(
 
 # %% ../nbs/06_evaluate.ipynb #3a93e4fa
 def answer_ids(
-    tokenizer, # Has `encode_ordinary`
+    tokenizer:Tokenizer, # Has `encode_ordinary`
 )->list: # Token ids of ' yes', of ' no' and of ' maybe', three lists
     "How a tokenizer writes the three answers"
     return [tokenizer.encode_ordinary(' '+w) for w in ANSWER_WORDS]
 
 # %% ../nbs/06_evaluate.ipynb #b96d0f3e
 def logits_after(
-    model, # A GPT in eval mode: `hidden`, `lm_head`
+    model:nn.Module, # A GPT in eval mode: `hidden`, `lm_head`
     texts:list, # Lists of token ids, each between 1 and the context long (B,)
 )->Tensor: # Scores of the token that follows each text, float32 (B,V)
     "Read texts of different lengths side by side and pick each one's own last position"
@@ -232,7 +232,7 @@ def logits_after(
 
 # %% ../nbs/06_evaluate.ipynb #17d8e6b0
 def answer_scores(
-    model, # A GPT: `hidden`, `lm_head`
+    model:nn.Module, # A GPT: `hidden`, `lm_head`
     prompts:list, # Lists of token ids; each fits the context with the longest answer, less a token
     answers:list, # Lists of token ids (A,)
     batch_size:int=32, # Prompts per forward pass B
@@ -303,8 +303,8 @@ def score_answers(
 
 # %% ../nbs/06_evaluate.ipynb #40b7d2ac
 def tokenizer_of(
-    model, # A GPT: `lm_head`, and `tokenizer` where it knows its own
-    tokenizer=None, # The one you mean; the model's own if not given
+    model:nn.Module, # A GPT: `lm_head`, and `tokenizer` where it knows its own
+    tokenizer:Tokenizer|None=None, # The one you mean; the model's own if not given
 ): # The tokenizer of the model's ids
     "`ValueError` if nobody knows it, and for one that is another model's"
     own = getattr(model, 'tokenizer', None)
@@ -323,9 +323,9 @@ def tokenizer_of(
 
 # %% ../nbs/06_evaluate.ipynb #d3130a36
 def pubmedqa(
-    model, # A GPT: `hidden`, `lm_head`, `config`
+    model:nn.Module, # A GPT: `hidden`, `lm_head`, `config`
     records, # PubMedQA records with the fields of the hub or of the authors' JSON
-    tokenizer=None, # The model's own if not given; has `encode_ordinary`, `n_vocab`
+    tokenizer:Tokenizer|None=None, # The model's own if not given; has `encode_ordinary`, `n_vocab`
     *,
     batch_size:int=32, # Prompts per forward pass B
     device=None, # Move the model there first; it stays where it is if not given

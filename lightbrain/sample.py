@@ -16,6 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor
 from .attention import split_heads
 from .model import GPT
+from .tokenizer import Tokenizer
 from .evaluate import check_weights, tokenizer_of
 from .train import eval_mode
 
@@ -143,7 +144,7 @@ def read_on(
 
 # %% ../nbs/07_sample.ipynb #e89f5a69
 def next_logits(
-    model, # A GPT: `hidden`, `lm_head`, `config`
+    model:GPT, # A GPT: `hidden`, `lm_head`, `config`
     idx:Tensor, # Token ids (B,T)
     cache:KVCache|None=None, # What has been read of `idx` already; grows. None: read everything
 )->Tensor: # Scores of the token that comes next, float32 (B,V)
@@ -181,7 +182,7 @@ def as_prompt(
 
 # %% ../nbs/07_sample.ipynb #05dac95a
 def next_ids(
-    model, # A GPT
+    model:GPT, # A GPT
     idx:Tensor, # Prompt ids (B,T)
     max_new_tokens:int, # At most this many steps
     n_vocab:int, # Tokens there are; the model's rows beyond are never drawn
@@ -215,7 +216,7 @@ def _tokens_to_draw(model, n_vocab):
     return n_vocab
 
 def generate(
-    model, # A GPT: `hidden`, `lm_head`, `config`
+    model:GPT, # A GPT: `hidden`, `lm_head`, `config`
     idx, # Prompt ids, list of ints or (B,T); 1 to `block_size` tokens a row
     max_new_tokens:int, # At most this many new tokens per row, 0 or more
     *,
@@ -239,7 +240,7 @@ def generate(
 # %% ../nbs/07_sample.ipynb #43a92553
 def pieces(
     tokens:Iterable, # Token ids, one at a time
-    tokenizer, # Has `decode_single_token_bytes`
+    tokenizer:Tokenizer, # Has `decode_single_token_bytes`
 )->Iterator[str]: # Text, never a part of a character
     "Decode a flow of tokens, holding bytes back until their character is complete"
     decoder = codecs.getincrementaldecoder('utf-8')(errors='replace')
@@ -249,8 +250,8 @@ def pieces(
 
 # %% ../nbs/07_sample.ipynb #b7e614b2
 def stream(
-    model, # A GPT: `hidden`, `lm_head`, `config`
-    tokenizer, # Its own; None takes `model.tokenizer`, which a model from a folder has
+    model:GPT, # A GPT: `hidden`, `lm_head`, `config`
+    tokenizer:Tokenizer|None, # Its own; None takes `model.tokenizer`
     prompt:str|list, # Text, or a list of token ids
     max_new_tokens:int=100, # At most this many new tokens
     *,

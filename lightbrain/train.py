@@ -303,7 +303,7 @@ def as_ids(
 
 # %% ../nbs/05_train.ipynb #ba2d282b
 def window_losses(
-    model, # A GPT: `hidden`, `lm_head`, `config`
+    model:nn.Module, # A GPT: `hidden`, `lm_head`, `config`
     tokens, # Token ids (N,), at least 2: list, array, memmap or tensor
     block_size:int|None=None, # Window T in tokens; the model's context if not given
     batch_size:int=8, # Windows per forward pass B
@@ -338,7 +338,7 @@ def window_losses(
 
 # %% ../nbs/05_train.ipynb #4b7d9e15
 def mean_loss(
-    model, # A GPT: `hidden`, `lm_head`, `config`
+    model:nn.Module, # A GPT: `hidden`, `lm_head`, `config`
     tokens, # Token ids (N,), at least 2: list, array, memmap or tensor
     **how, # As for `window_losses`: block_size, batch_size, max_tokens, dtype
 )->float: # Nats per token; NaN if the model computes NaN

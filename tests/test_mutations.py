@@ -2,7 +2,7 @@
 import contextlib, inspect, io, json, math, random
 import numpy as np, pytest, torch
 from torch import nn
-from lightbrain import cli, evaluate, sample
+from lightbrain import cli, evaluate, sample, train as loop
 from lightbrain.fast import kernels, muon
 from lightbrain.run import trainer as train
 from lightbrain.fast.budget import probe
@@ -127,7 +127,7 @@ def bits_are_of_the_same_tokens_as_bytes(place):
     size = lambda i: 0 if i==enc.eot_token else len(enc.decode_single_token_bytes(int(i)))
     n = next(i for i in range(100, 200) if size(tokens[i])!=size(tokens[0]))      # else one end stands for the other
     r,ids = cli.evaluation(m, place.data, n),torch.tensor(tokens[:n+1].astype('int64'))
-    with evaluate.eval_mode(m):
+    with loop.eval_mode(m):
         nats = sum(m(ids[None,i:min(i+16, n)], ids[None,i+1:min(i+16, n)+1])[1].item()*(min(i+16, n)-i) for i in range(0, n, 16))
     assert r['tokens']==n and abs(r['loss']-nats/n)<1e-4*r['loss']
     assert abs(r['bits_per_byte']-nats/math.log(2)/sum(map(size, tokens[1:n+1])))<1e-4*r['bits_per_byte']
@@ -139,15 +139,15 @@ def shifted_bytes(cut):
     return plant
 
 def one_token_less(m):
-    real = evaluate.window_batches
-    m.setattr(evaluate, 'window_batches', lambda n, *a: real(n-1, *a))
+    real = loop.window_batches
+    m.setattr(loop, 'window_batches', lambda n, *a: real(n-1, *a))
 
 # One mean loss: every token but the first, once, in float32 whatever goes on around it
 
 def mean_loss_is_of_every_token(place):
     m,ids = place.model,torch.randint(50257, (100,), generator=own())
-    with evaluate.eval_mode(m): nats = sum(m(ids[None,i:i+16][:,:99-i], ids[None,i+1:i+17])[1].item()*min(16, 99-i) for i in range(0, 99, 16))
-    with torch.autocast('cpu', dtype=torch.bfloat16): assert abs(evaluate.mean_loss(m, ids)*99/nats-1)<1e-6
+    with loop.eval_mode(m): nats = sum(m(ids[None,i:i+16][:,:99-i], ids[None,i+1:i+17])[1].item()*min(16, 99-i) for i in range(0, 99, 16))
+    with torch.autocast('cpu', dtype=torch.bfloat16): assert abs(loop.mean_loss(m, ids)*99/nats-1)<1e-6
 
 # One row of NaN, which the text at hand does not use
 
@@ -190,7 +190,7 @@ def an_answer_counts_as_a_whole(place):
     prompts = [Letters().encode_ordinary(render_record(o, answer=False))[-59:] for o in records]
     def whole(prompt, word):
         ids = prompt+Letters().encode_ordinary(' '+word)
-        with evaluate.eval_mode(model): logp = model(torch.tensor([ids[:-1]]))[0][0].log_softmax(-1)
+        with loop.eval_mode(model): logp = model(torch.tensor([ids[:-1]]))[0][0].log_softmax(-1)
         return sum(logp[i-1,ids[i]].item() for i in range(len(prompt), len(ids)))
     want = [max(evaluate.ANSWER_WORDS, key=lambda w: whole(p, w)) for p in prompts]
     assert evaluate.pubmedqa(model, records, Letters()).predictions==want
@@ -233,7 +233,7 @@ QUIET = {
     'from_pretrained': lambda o: GPT.from_pretrained(o.saved),
     'perplexity': lambda o: evaluate.perplexity(o.model, list(range(99))),
     'pubmedqa': lambda o: evaluate.pubmedqa(o.model, synthetic_records(2), gpt2_tokenizer()),
-    'mean_loss': lambda o: evaluate.mean_loss(o.model, list(range(99)), max_tokens=64),
+    'mean_loss': lambda o: loop.mean_loss(o.model, list(range(99)), max_tokens=64),
     'evaluation': lambda o: cli.evaluation(o.model, o.data, 64),
     'generate': lambda o: sample.generate(o.model, [1, 2], 4, generator=own()),
     'stream': lambda o: list(sample.stream(o.model, gpt2_tokenizer(), PROMPT, 4, generator=own())),
@@ -266,8 +266,8 @@ FAULTS = {
     'pubmedqa keeps the start': (a_long_prompt_keeps_its_end, rewrite(evaluate, 'pubmedqa', 'o[-room:]', 'o[:room]')),
     "Muon's shape factor is missing": (muon_steps_fit_the_shape, rewrite(muon, 'muon_update', 'alpha=-lr*longer', 'alpha=-lr')),
     "Muon's shape factor upside down": (muon_steps_fit_the_shape, rewrite(muon, 'muon_update', 'p.shape[0]/p.shape[1]', 'p.shape[1]/p.shape[0]')),
-    'one window less': (mean_loss_is_of_every_token, rewrite(evaluate, 'window_batches', 'if rest:', 'if 0:')),
-    'in the format around it': (mean_loss_is_of_every_token, rewrite(evaluate, 'window_losses', 'with eval_mode(model), fast:', 'with eval_mode(model):')),
+    'one window less': (mean_loss_is_of_every_token, rewrite(loop, 'window_batches', 'if rest:', 'if 0:')),
+    'in the format around it': (mean_loss_is_of_every_token, rewrite(loop, 'window_losses', 'with eval_mode(model), fast:', 'with eval_mode(model):')),
     'the first token of an answer': (an_answer_counts_as_a_whole,
         rewrite(evaluate, 'pubmedqa', 'answer_ids(tokenizer)', '[a[:1] for a in answer_ids(tokenizer)]')),
     'rows without a token': (no_row_without_a_token_is_drawn, rewrite(sample, 'next_ids', '[:,:n_vocab]', '')),

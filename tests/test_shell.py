@@ -143,7 +143,7 @@ BAD = {                                         # arguments -> what the one line
     'prepare --source synthetic:50 --out new --tokenizer gpt2 --train-tokenizer 300': 'choose one',
     'prepare --source synthetic:50 --out new --train-tokenizer 100': 'use at least 257',
     'train --data missing --out new': 'lightbrain-prepare',
-    'train --data {short} --out new --preset nano --block-size 32 --device cpu': '50,257',
+    'train --data {short} --out new --preset nano --block-size 8 --device cpu': '50,257',
     'train --data {data} --out new --preset huge': 'choose from nano',
     'train --data {data} --out new --config typo.yaml': "did you mean 'max_steps'",
     'train --data {data} --out new --config missing.yaml': 'configs/',

@@ -180,7 +180,7 @@ def current_shards(
 # %% ../../nbs/prep/07_cluster.ipynb #aff66fa8
 def finish(
     job:Job, # What to prepare
-    out_dir, # As for `prepare`
+    out_dir:str|Path, # As for `prepare`
     validation:float=0.1, # As for `prepare`
     test_records:str='refuse', # As for `prepare`
 )->dict: # The manifest
@@ -230,7 +230,7 @@ def _finish_step(job, out_dir, options):
 # %% ../../nbs/prep/07_cluster.ipynb #30a81eee
 def pipeline(
     job:Job, # What to prepare
-    out_dir, # As for `prepare`
+    out_dir:str|Path, # As for `prepare`
     tasks:int, # Number of ranks w; more than cores is fine, they queue
     engine:str='local', # 'local', 'slurm' or 'ray'
     last:dict|None=None, # Options of the last step's executor, such as mem_per_cpu_gb, if different

@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 from ..core import atomic_dir, beside, lock_folder
 from ..data import SPLITS, set_files, split_of, write_manifest
-from ..tokenizer import gpt2_tokenizer
+from ..tokenizer import Tokenizer, gpt2_tokenizer
 from .clean import NgramIndex
 from .shards import (KEPT, LEAK, REASONS, TEST, document_table, drop_reasons,
     join_shards, leak_guard, tokenize)
@@ -53,9 +53,9 @@ def _refuse(name, leak, rules):
 def assemble(
     docs, # Where the shards come from: `name`, `dropped` (Counter) and `notices` of a `Documents`
     shards:list, # `Shard` objects, in order
-    folder, # An empty folder to fill, inside `atomic_dir`: it appears only when complete
+    folder:Path, # An empty folder to fill, inside `atomic_dir`: it appears only when complete
     rules:Rules=Rules(), # What to leave out, how much to hold out
-    tokenizer=None, # The one that made the shards; `gpt2_tokenizer()` unless given
+    tokenizer:Tokenizer|None=None, # The one that made the shards; `gpt2_tokenizer()` unless given
     index:NgramIndex|None=None, # Of evaluation records, if the shards were made with one
 )->dict: # The manifest
     "Shards to a prepared set; `ValueError` if either split would be empty or a test would leak"
@@ -111,8 +111,8 @@ def _keep_pieces(e, work, out):
 # %% ../../nbs/prep/06_prepare.ipynb #6fa041ee
 def prepare(
     source, # Anything `load_documents` takes
-    out_dir, # Folder for the result; an older set there is replaced when the new one is complete
-    tokenizer=None, # `gpt2_tokenizer()` unless given
+    out_dir:str|Path, # Folder for the result; an older set there is replaced at the end
+    tokenizer:Tokenizer|None=None, # `gpt2_tokenizer()` unless given
     validation:float=0.1, # Share of documents to hold out
     progress:bool=True, # Show a progress bar?
     workers:int|None=None, # Processes; one per core, at most 8, if not given; same result

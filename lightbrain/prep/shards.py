@@ -23,8 +23,8 @@ from ..data import DOCUMENT_COLUMNS, SPLITS, Tape, document_line, to_uint16
 from .clean import (NgramIndex, find_duplicates, first_bytes, mixed, normalize,
     pmid_of, pubmedqa_test_pmids, signatures, similarity, text_hashes, word_hashes)
 from .workers import cores, parallel_map
-from ..tokenizer import (END_OF_TEXT, GPT2_PATTERN, gpt2_tokenizer, repair, split_pattern,
-    to_tiktoken, tokenizer_info)
+from ..tokenizer import (END_OF_TEXT, GPT2_PATTERN, Tokenizer, gpt2_tokenizer, repair,
+    split_pattern, to_tiktoken, tokenizer_info)
 
 # %% ../../nbs/prep/05_shards.ipynb #2816b536
 BLOCK_CHARS = 2**20     # of text in a block: a tenth of a second of work, a few MB of memory
@@ -138,7 +138,7 @@ def _encoder(tokenizer):
     return one_by_one
 
 def encode_texts(
-    tokenizer, # `gpt2_tokenizer()`, or one of your own
+    tokenizer:Tokenizer, # `gpt2_tokenizer()`, or one of your own
     texts:list, # Any texts as UTF-8 bytes; special tokens in them are only characters
 )->tuple: # (ids of all texts in a row, uint16; number of ids of each text, int64)
     "Encode many texts, exactly as `encode_ordinary` does"
@@ -165,7 +165,7 @@ def _version_of(id, source, record):
 
 def encode_rows(
     rows:list, # From `_row`, at least one
-    tokenizer, # `gpt2_tokenizer()`, or one of your own
+    tokenizer:Tokenizer, # `gpt2_tokenizer()`, or one of your own
     near:bool=True, # Make the signatures that find near copies?
     index:NgramIndex|None=None, # Of evaluation records, to look for their 13-grams
 )->dict: # What is in a shard: tokens, documents (of type `DOCUMENT`), signature, hits, labels
@@ -192,7 +192,7 @@ def encode_rows(
 
 # %% ../../nbs/prep/05_shards.ipynb #cec7726c
 def read_shard(
-    path, # From `tokenize`
+    path:str|Path, # From `tokenize`
     *names:str, # What of it; all if nothing is named
 )->dict: # As from `encode_rows`
     "Read a shard; `ValueError` if it is damaged"
@@ -224,7 +224,7 @@ def _about(path, shard, reused):
     return Shard(Path(path), len(documents), len(shard['tokens']), n_bytes, reused)
 
 def write_shard(
-    path, # Where it goes
+    path:str|Path, # Where it goes
     shard:dict, # As from `encode_rows`
 )->Shard: # What was written
     "Write a shard, all of it or nothing, with its sha256 behind it"
@@ -264,7 +264,7 @@ def keep_documents(
 SHARD_FORMAT = 4     # change it when a shard's content changes: old shards are then made anew
 
 def shard_settings(
-    tokenizer, # As for `tokenize`
+    tokenizer:Tokenizer, # As for `tokenize`
     near:bool, # As for `tokenize`
     index:NgramIndex|None, # As for `tokenize`
 )->list: # JSON values
@@ -283,8 +283,8 @@ def _tasks(cut, folder, settings):
 
 def tokenize(
     documents, # Iterable of `Document`
-    folder, # Where the shards go; those of an interrupted run are used again
-    tokenizer=None, # `gpt2_tokenizer()` unless given; it needs a token <|endoftext|>
+    folder:str|Path, # Where the shards go; those of an interrupted run are used again
+    tokenizer:Tokenizer|None=None, # `gpt2_tokenizer()` unless given; it needs a token <|endoftext|>
     workers:int|None=None, # Processes; one per core, at most 8, if not given; they change no byte
     near:bool=True, # Make the signatures that find near copies?
     index:NgramIndex|None=None, # Of evaluation records
@@ -318,7 +318,7 @@ def tokenize(
 # %% ../../nbs/prep/05_shards.ipynb #972adf2d
 def document_table(
     shards:list, # `Shard` objects, in order; at least one
-    folder, # Where the signatures may lie while they are needed
+    folder:Path, # Where the signatures may lie while they are needed
 )->dict: # `documents`, `signature`, `hits` of all shards, as from `encode_rows`
     "What is known of all documents"
     n = sum(o.documents for o in shards)
@@ -408,7 +408,7 @@ def join_shards(
     shards:list, # `Shard` objects, in order
     reason:np.ndarray, # Per document: 0 keeps it, else a key of `REASONS`
     held_out:np.ndarray, # True where a document is held out
-    folder, # Gets train.bin, validation.bin, documents.tsv and, if there are any, questions.jsonl
+    folder:Path, # Gets train.bin, validation.bin, documents.tsv and perhaps questions.jsonl
 )->tuple: # (split -> `Tape`, Counter of kept documents by (source, licence), held-out questions)
     "Write the tapes, where every document went, and the held-out questions"
     side = np.where(reason==KEPT, held_out, -1)                  # number of the split

@@ -321,7 +321,7 @@ def _visible(p, folder):
 
 # %% ../../nbs/prep/03_sources.ipynb #0da7c020
 def path_exists(
-    path, # A path, or any text
+    path:str|Path, # A path, or any text
 )->bool:
     "Is there a file or folder of this name?"
     try: return Path(path).exists()
