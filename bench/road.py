@@ -10,7 +10,8 @@ from lightbrain.sample import stream
 from lightbrain.tokenizer import BPETokenizer, END_OF_TEXT, train_bpe
 from lightbrain.train import train
 
-folder,records,steps = Path(sys.argv[1]),int(sys.argv[2]),int(sys.argv[3])
+folder,records,steps = sys.argv[1:] or ('runs/road', 6000, 400)
+folder,records,steps = Path(folder),int(records),int(steps)
 docs = [record_document(o, 'synthetic') for o in synthetic_records(records)]
 learn,_ = split_documents(docs)
 tok = BPETokenizer(*train_bpe((d.text for d in learn), 4096), [END_OF_TEXT])
