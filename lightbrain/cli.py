@@ -68,7 +68,7 @@ def noted():
         yield
     for o in dict.fromkeys(one_line(o.message) for o in found): print(f'note: {o}', file=sys.stderr)
 
-# %% ../nbs/09_cli.ipynb #ba50e6eb
+# %% ../nbs/09_cli.ipynb #5498d410
 def _slug(source):
     "A folder name made from a source: letters, digits, dots and hyphens"
     name = re.sub(r'\.(jsonl?|csv|tsv|txt|parquet|n?xml)?(\.gz)?$', '', Path(source).name)
@@ -84,6 +84,7 @@ def _whereabouts(source, out):
     sources = source if isinstance(source, (list,tuple)) else [source]
     return [','.join(seen(o, far) for o in sources) for far in (False,True)]
 
+# %% ../nbs/09_cli.ipynb #ba50e6eb
 def free_place(
     out:str|Path, # Where a set goes when nobody says where
     source:str|list, # What it is made from
@@ -233,7 +234,7 @@ def train(
     if train.in_shell: leave_team()
     return t
 
-# %% ../nbs/09_cli.ipynb #a9ba8c40
+# %% ../nbs/09_cli.ipynb #c4b282d3
 _N_COUNT = 3_000_000    # tokens the n-gram models may count: fair, and no wait on a laptop
 
 def _both_sides(data):
@@ -256,6 +257,7 @@ def _on_text(model, train, held_out, max_tokens):
     out |= ngram_losses(train.tokens[:_N_COUNT], tokens, model.config.vocab_size)
     return out | dict(ngram_tokens=min(_N_COUNT, len(train)))
 
+# %% ../nbs/09_cli.ipynb #a9ba8c40
 def evaluation(
     model, # A `GPT`; if its `tokenizer` is None, that of the set is taken
     data:str|Path, # A folder made by `prepare`, or a source with PubMedQA records
@@ -414,7 +416,7 @@ QUICKSTART = dict(preset='nano', dropout=0., max_steps=1000, batch_size=16, opti
     lr=3e-3, schedule='wsd', min_lr=0., warmup_steps=40, eval_every=200, eval_tokens=8192,
     save_every=200)                                              # the same as configs/nano.yaml
 
-# %% ../nbs/09_cli.ipynb #1f9281d9
+# %% ../nbs/09_cli.ipynb #6eee8d27
 def _cases(data, tokenizer, T, n):
     "Up to `n` pairs of a beginning (ids) and its true end (text) from the held-out side of a set"
     from lightbrain.corpus import render_record
@@ -429,6 +431,7 @@ def _cases(data, tokenizer, T, n):
     windows = [tokens[i*T:i*T+T].tolist() for i in range(n) if i*T+T<=len(tokens)]
     return [(w[:T//2], tokenizer.decode(w[T//2:])) for w in windows]
 
+# %% ../nbs/09_cli.ipynb #1f9281d9
 def show_samples(
     model, # A `GPT`
     data:str|Path, # A folder made by `prepare`, with the model's tokenizer
@@ -452,7 +455,7 @@ def show_samples(
         texts.append(text)
     return texts
 
-# %% ../nbs/09_cli.ipynb #a0701bad
+# %% ../nbs/09_cli.ipynb #d56fb35f
 def _quick_places(source, out):
     "(data folder, run folder) of a quickstart; a set of another source is not replaced"
     name = 'quickstart' + ('' if source=='synthetic' else f'-{_slug(source)}')
@@ -475,6 +478,7 @@ def _quick_set(source, data):
         f"dropped {sum(m['dropped'].values())} {m['dropped'] or ''}")
     return m
 
+# %% ../nbs/09_cli.ipynb #a0701bad
 @command
 def quickstart(
     source:str='synthetic', # The embedded corpus, or anything lightbrain-prepare reads

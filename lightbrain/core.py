@@ -134,7 +134,7 @@ def _short(o, size=80, show=repr):
     text = ' '.join(text.split())
     return text if len(text)<=size else text[:size-3]+'...'
 
-# %% ../nbs/00_core.ipynb #5d2e8f31
+# %% ../nbs/00_core.ipynb #2598d72a
 def _unrolled(o):
     "Iterators, ranges and views as lists, so that they can be read more than once"
     return list(islice(o, 10**6)) if isinstance(o, (Iterator,MappingView,range)) else o
@@ -157,6 +157,7 @@ def _kind(o):
     "The type of `o` in words, with the number format of a tensor or an array"
     return f'{o.dtype} {type(o).__name__}' if _is_array(o) else type(o).__name__
 
+# %% ../nbs/00_core.ipynb #5d2e8f31
 def _same_type(got, want):
     same = isinstance(got, type(want)) and isinstance(got, bool)==isinstance(want, bool)
     return same and (not _is_array(want) or got.dtype==want.dtype)
@@ -208,7 +209,7 @@ def differs(
     if isinstance(got, alike) and got==want: return None
     return f'got {_short(got)}, expected {_short(want)}'
 
-# %% ../nbs/00_core.ipynb #b6e13d58
+# %% ../nbs/00_core.ipynb #d46195db
 def _tracked(o, name, leaves):
     "`o` with each tensor of floats in it ready for a gradient; `leaves` knows it by its name"
     import torch
@@ -226,6 +227,7 @@ def _floats(o):
     if isinstance(o, (list,tuple)): return [x for part in o for x in _floats(part)]
     return [o.flatten()] if isinstance(o, torch.Tensor) and o.is_floating_point() else []
 
+# %% ../nbs/00_core.ipynb #bc430b70
 def _gradients(value, leaves):
     "The gradient of a weighted sum of all floats in `value`, for each of `leaves`"
     import torch
@@ -250,6 +252,7 @@ def _answer(f, case, grad):
     with torch.set_grad_enabled(grad or torch.is_grad_enabled()): answer,error = _attempt(run)
     return (None, {}, error) if answer is None else (*answer, None)
 
+# %% ../nbs/00_core.ipynb #b6e13d58
 def _unlike(got, want, eps, types):
     "Why an answer is not the one that is wanted, or None"
     value,grads,error = got
@@ -415,7 +418,7 @@ def beside(
     path = _real(path)
     return path/f'.lightbrain.{kind}' if _fixed(path) else path.with_name(f'.{_stem(path)}.{kind}')
 
-# %% ../nbs/00_core.ipynb #e8e4846d
+# %% ../nbs/00_core.ipynb #6ce33ac4
 def _take(lock, path, doing):
     "Acquire a lock; once more, if another process removes an empty folder around it just now"
     file = Path(lock.lock_file)
@@ -435,6 +438,7 @@ def _take(lock, path, doing):
 
 _held = set()      # (process, thread, folder): who holds a lock may ask for it again
 
+# %% ../nbs/00_core.ipynb #e8e4846d
 @contextmanager
 def lock_folder(
     path:str|Path, # The folder of a run or of a set; it need not exist
@@ -463,7 +467,7 @@ def lock_folder(
         for o in made:
             with suppress(OSError): o.rmdir()        # made for nothing; one that is used stays
 
-# %% ../nbs/00_core.ipynb #c7ff40ed
+# %% ../nbs/00_core.ipynb #34ff81f2
 def _left(path):
     "What processes left unfinished: work folders beside `path`, then in it"
     path = _real(path)
@@ -488,6 +492,7 @@ def _half(work, path):
     if work.parent==path: return (work/'ready').exists()
     return (work/'new').exists() and (work/'old').exists()
 
+# %% ../nbs/00_core.ipynb #c7ff40ed
 def _clean_up(path):
     "Under the lock, so nobody is at work: finish what was swapped by half, remove the unfinished"
     for work in list(_left(path)):
@@ -512,7 +517,7 @@ def settle(
             except OSError: return              # not ours to write: whoever may will finish it
         time.sleep(0.02)                        # a living process is swapping just now
 
-# %% ../nbs/00_core.ipynb #9fdb69c9
+# %% ../nbs/00_core.ipynb #82e39f34
 def _stand_in(path):
     "Is this process in `path`, as its shell is, perhaps? It would go away with the old folder"
     try: return path.is_dir() and Path.cwd().is_relative_to(path)
@@ -533,6 +538,7 @@ def _swap(new, old, path, ours):
     fsync(path.parent)
     return True
 
+# %% ../nbs/00_core.ipynb #9fdb69c9
 def _swap_inside(new, path, ours, marker):
     "Exchange what is in a folder that keeps its name, and whatever else is in it"
     work = path/f'.lightbrain.writing-{os.getpid()}'
@@ -675,7 +681,7 @@ class Report:
 EXTRAS = dict(datasets='read PubMedQA from the hub', matplotlib='draw plots',
     tensorboard='write TensorBoard logs', ipywidgets='move sliders')
 
-# %% ../nbs/00_core.ipynb #99a70231
+# %% ../nbs/00_core.ipynb #be21594a
 def _device_text(device):
     import torch
     if device.type!='cuda': return f'{device.type}, {torch.get_num_threads()} threads'
@@ -691,6 +697,7 @@ def _free_disk(folder):
     if free<2*2**30: raise ValueError(f"only {_gib(free)} free in '{folder}', a run needs about 2")
     return _gib(free)
 
+# %% ../nbs/00_core.ipynb #99a70231
 def doctor(
     device='auto', # Anything `pick_device` takes
     folder:str|Path='.', # Where you mean to save: its disk is looked at

@@ -168,7 +168,7 @@ def pubmed_id(
     m = re.fullmatch(r'(?:pmid:?\s*)?0*([1-9][0-9]{0,9})(?:\.0)?', str(value).strip(), re.I)
     return int(m[1]) if m else None
 
-# %% ../nbs/00a_corpus.ipynb #18ad6f35
+# %% ../nbs/00a_corpus.ipynb #17327738
 _AUTHORS = dict(QUESTION='question', LONG_ANSWER='long_answer', final_decision='final_decision')
 _CONTEXT = dict(CONTEXTS='contexts', LABELS='labels', MESHES='meshes',
                 reasoning_required_pred='reasoning_required_pred',
@@ -179,6 +179,7 @@ def _as_list(v): return v.tolist() if hasattr(v, 'tolist') else v      # arrays,
 def _characters(v):
     return ''.join(v) if isinstance(v, (list,tuple)) and all(isinstance(o, str) for o in v) else v
 
+# %% ../nbs/00a_corpus.ipynb #18ad6f35
 def pubmedqa_record(
     o:dict, # A record in either dialect
     pubid=None, # The PubMed id, when it stands outside the record

@@ -130,11 +130,12 @@ def document_line(
     "A line of documents.tsv: what would break the table becomes a blank"
     return '\t'.join(' '.join(str(o).split()) for o in cells)+'\n'
 
-# %% ../nbs/02_data.ipynb #8d6cbd69
+# %% ../nbs/02_data.ipynb #c9ef8235
 def _rows(rows): return [' | '.join(['', *map(str, r), '']).strip() for r in rows]
 
 def _one_line(s): return ' '.join(str(s).split())
 
+# %% ../nbs/02_data.ipynb #8d6cbd69
 def datasheet(
     m:dict, # A manifest
 )->str: # Markdown
@@ -271,7 +272,7 @@ def write_tapes(
         if not questions: (tmp/'questions.jsonl').unlink()
         return write_manifest(tmp, tapes, tok, validation, origin, questions, source=source)
 
-# %% ../nbs/02_data.ipynb #cf529fd8
+# %% ../nbs/02_data.ipynb #67672a75
 def _windows(tokens, block_size):
     "All windows of T+1 tokens, without copying; `ValueError` if there is none"
     if block_size<1: raise ValueError(f"block_size={block_size} must be at least 1")
@@ -286,6 +287,7 @@ def _pick(windows, starts, device):
     w = torch.from_numpy(windows[starts].astype(np.int64)).to(device)
     return w[:,:-1],w[:,1:]
 
+# %% ../nbs/02_data.ipynb #cf529fd8
 def get_batch(
     tokens, # The tape: N token ids, a (memory-mapped) array
     batch_size:int, # B windows
@@ -362,7 +364,7 @@ class TokenDataset:
 # %% ../nbs/02_data.ipynb #94e1c37a
 ORDERS = 'windows','blocks'
 
-# %% ../nbs/02_data.ipynb #21482689
+# %% ../nbs/02_data.ipynb #692bb1b8
 @patch
 def _epoch(self:TokenDataset, e, n, seed):
     "The order of `n` blocks in epoch `e`"
@@ -383,6 +385,7 @@ def _starts(self:TokenDataset, step, batch_size, block_size, seed, order):
     g = torch.Generator().manual_seed(hash_int(seed, step))
     return torch.randint(len(self.tokens)-block_size, (batch_size,), generator=g).numpy()
 
+# %% ../nbs/02_data.ipynb #21482689
 @patch
 def batch(self:TokenDataset,
     step:int, # Which batch, from 0
@@ -405,7 +408,7 @@ def batch(self:TokenDataset,
     starts = self._starts(step, batch_size, block_size, seed, order)
     return _pick(self._views[block_size], starts[rank*n:(rank+1)*n], device)
 
-# %% ../nbs/02_data.ipynb #752a2676
+# %% ../nbs/02_data.ipynb #65a985f7
 @patch
 def _line_from(self:TokenDataset, f, at):
     "The first line of this split behind byte `at` of documents.tsv: its place on the tape and id"
@@ -415,6 +418,7 @@ def _line_from(self:TokenDataset, f, at):
         side,start,_,id,*_ = line.decode().split('\t')
         if side==self.split: return int(start),id
 
+# %% ../nbs/02_data.ipynb #c8e65f5d
 @patch
 def _ids_between(self:TokenDataset, f, start, stop):
     "Ids of the documents on the tape from place `start` to before `stop`"
@@ -432,6 +436,7 @@ def _ids_between(self:TokenDataset, f, start, stop):
         ids.append(id)
     return ids
 
+# %% ../nbs/02_data.ipynb #752a2676
 @patch
 def documents_of(self:TokenDataset,
     step:int, # As for `batch`

@@ -292,7 +292,7 @@ def our_files(
             ours = {_SEALS} | _WEIGHTS | _TOKENIZER
     return check_folder(dir, ours=ours)
 
-# %% ../nbs/04_model.ipynb #5d860d28
+# %% ../nbs/04_model.ipynb #c5e37dcd
 def _edited_card(dir):
     "README.md as it stands, unless it is just what we wrote for the model there"
     card = Path(dir)/'README.md'
@@ -302,6 +302,7 @@ def _edited_card(dir):
         if seals['files'][card.name]==file_sha256(card): return None
     return card.read_bytes()
 
+# %% ../nbs/04_model.ipynb #5d860d28
 @patch
 def save_pretrained(self:GPT,
     dir:str|Path, # Folder to write; a model that we saved there is replaced as a whole

@@ -203,7 +203,7 @@ def next_ids(
         if done.all(): return
         idx = torch.cat([idx, new[:,None]], 1)
 
-# %% ../nbs/07_sample.ipynb #b6e8931c
+# %% ../nbs/07_sample.ipynb #855df70e
 def _tokens_to_draw(model, n_vocab):
     "How many rows of the head have a token; where some have none, a warning says so"
     rows = len(model.lm_head.weight)
@@ -215,6 +215,7 @@ def _tokens_to_draw(model, n_vocab):
                       "they are never drawn", stacklevel=3)
     return n_vocab
 
+# %% ../nbs/07_sample.ipynb #b6e8931c
 def generate(
     model:GPT, # A GPT: `hidden`, `lm_head`, `config`
     idx, # Prompt ids, list of ints or (B,T); 1 to `block_size` tokens a row

@@ -210,7 +210,7 @@ class BPETokenizer:
         self._special = special_pattern(self.special_tokens)
         self._cache = {}                                                        # piece -> ids
 
-# %% ../nbs/01_tokenizer.ipynb #26d55006
+# %% ../nbs/01_tokenizer.ipynb #a1fc4957
 def _merge_ids(ids, pairs):
     "Replace pairs by their ids, the smallest id first, the leftmost among equals; n log n"
     n = len(ids)
@@ -231,6 +231,7 @@ def _merge_ids(ids, pairs):
             if pair in pairs: heappush(heap, (pairs[pair], s))
     return [o for o in ids if o>=0]
 
+# %% ../nbs/01_tokenizer.ipynb #26d55006
 @patch
 def encode_piece(
     self:BPETokenizer,
@@ -465,7 +466,7 @@ def to_tiktoken(
         raise ValueError("the merges are not those that the ids imply; take both from one training")
     return _encoding(tokenizer.name, tokenizer.vocab, special)
 
-# %% ../nbs/01_tokenizer.ipynb #c1c0b8fd
+# %% ../nbs/01_tokenizer.ipynb #25c7b7a0
 @lru_cache(maxsize=4)
 def _written(tokenizer):
     "`(vocab.json, merges.txt)` for a tiktoken Encoding"
@@ -487,6 +488,7 @@ def _written(tokenizer):
     lines = [f'{shown(a)} {shown(b)}\n' for a,b in implied_merges(ordinary)]
     return json.dumps(vocab).encode(), ('#version: 0.2\n'+''.join(lines)).encode()
 
+# %% ../nbs/01_tokenizer.ipynb #c1c0b8fd
 def tokenizer_files(
     tokenizer:Tokenizer, # GPT-2's or your own
 )->dict[str,bytes]: # 'vocab.json' and 'merges.txt'

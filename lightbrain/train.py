@@ -147,7 +147,7 @@ class Step:
         self.done = 0                                # steps so far, with and without an update
         self.notes = getattr(self.loss, 'notes', []) # what is worth telling; a loss may add to it
 
-# %% ../nbs/05_train.ipynb #5a0e1b12
+# %% ../nbs/05_train.ipynb #70a8ac23
 @patch
 def gradients(self:Step,
     x:Tensor, # Token ids (B,T)
@@ -169,6 +169,7 @@ def gradients(self:Step,
         self.notes.append(f"step {self.done:,} did not fit the memory: from here on "
             f"{_windows(self.micro_batch)} at once, as many tokens a step")
 
+# %% ../nbs/05_train.ipynb #5a0e1b12
 @patch
 def _too_large(self:Step, size):
     "What to say when smaller pieces are no way out"
