@@ -15,7 +15,8 @@ from collections import Counter
 from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import lru_cache
-from itertools import chain, islice
+from itertools import chain, groupby, islice
+from operator import itemgetter
 from pathlib import Path
 import numpy as np
 from ..core import atomic_write, hash_int, progress_bar
@@ -77,8 +78,9 @@ def _chunks(texts):
     return buf,at,np.diff(at, append=n),np.searchsorted(at, begin)
 
 # %% ../../nbs/prep/05_shards.ipynb #13cf51b7
-_BYTES,_IDS,_PLACES = 16,4,2**20      # of a chunk that is remembered; chunks in all
-_CHUNK = np.dtype([('a','<u8'), ('b','<u8'), ('size','u1'), ('count','u1'), ('ids','<u2',_IDS)])
+_PLACES,_IDS,_BYTES,_GROUP = 2**20,2**22,16,2**18   # places in the table, ids behind it at most,
+_CHUNK = np.dtype([('a','<u8'), ('b','<u8'),        # bytes of a remembered chunk and of a group
+                   ('begin','<u4'), ('size','<u2'), ('count','<u2')])
 _ODD = np.array([0x9E3779B97F4A7C15, 0xC2B2AE3D27D4EB4F], np.uint64)
 
 class ChunkEncoder:
@@ -87,44 +89,47 @@ class ChunkEncoder:
         encoding, # A tiktoken Encoding that cuts by GPT-2's pattern and has <|endoftext|>
     ):
         self.encoding = encoding
-        self.known = np.zeros(_PLACES, _CHUNK)
+        self.known,self.ids = np.zeros(_PLACES, _CHUNK),np.zeros(0, '<u2')
     def __call__(self,
         texts:list, # As UTF-8 bytes, none empty; special tokens in them are only characters
     )->tuple: # (ids of all texts in a row, uint16; number of ids of each text, int64)
-        "Encode texts"
+        "Encode texts, a group of neighbours at a time"
+        group = (np.cumsum([len(t) for t in texts])//_GROUP).tolist()
+        pairs = groupby(zip(group, texts), key=itemgetter(0))
+        parts = [self._group([t for _,t in some]) for _,some in pairs]
+        return tuple(map(np.concatenate, zip(*parts)))
+    def _group(self, texts):
+        "Encode texts so few that the arrays stay in the processor's cache"
         buf,at,size,first = _chunks(texts)
         a,b = first_bytes(buf, at, size),first_bytes(buf, at+8, size-8)
         place = (mixed(a*_ODD[0]^b*_ODD[1]) & np.uint64(_PLACES-1)).astype(np.int64)
         found = self.known.take(place)                          # ten times faster than known[place]
         hit = (found['a']==a) & (found['b']==b) & (found['size']==size)
         new = np.flatnonzero(~hit)
-        ends = (at+size)[new].tolist()
-        ids,n = self._encode([buf[i:j].decode() for i,j in zip(at[new].tolist(), ends)])
-        self._remember(place[new], a[new], b[new], size[new], ids, n)
-        count = found['count'].astype(np.int64)
-        count[new] = n
-        out = np.empty(count.sum(), '<u2')
-        remembered = np.repeat(hit, count)
-        out[remembered] = found['ids'][hit][np.arange(_IDS)<count[hit,None]]
-        out[~remembered] = ids
-        return out,np.add.reduceat(count, first)
-    def _encode(self, chunks):
-        "The ids of chunks in a row, and how many each has"
-        text,mark = ''.join(o+END_OF_TEXT for o in chunks),self.encoding.eot_token
+        begin,count = found['begin'].astype(np.int64),found['count'].astype(np.int64)
+        fresh,begin[new],count[new] = self._encode(buf, at[new], (at+size)[new])
+        ids = np.concatenate([self.ids, fresh])
+        if len(ids)<=_IDS:
+            self.ids = ids
+            k = new[(found['size'][new]==0) & (size[new]<=_BYTES)]     # short, and the place is free
+            rows = np.zeros(len(k), _CHUNK)
+            columns = dict(a=a, b=b, begin=begin, size=size, count=count)
+            for name,values in columns.items(): rows[name] = values[k]
+            self.known[place[k]] = rows
+        out = np.repeat(begin-np.cumsum(count)+count, count)+np.arange(count.sum())
+        return ids.take(out),np.add.reduceat(count, first)
+    def _encode(self, buf, start, stop):
+        "Ids of chunks that are not in the table; for each, where in `self.ids` to begin, how many"
+        number = {}                                             # each of them once
+        spans = zip(start.tolist(), stop.tolist())
+        which = np.array([number.setdefault(buf[i:j], len(number)) for i,j in spans], np.int64)
+        text = ''.join(o.decode()+END_OF_TEXT for o in number)
         ids = self.encoding.encode_to_numpy(text, allowed_special={END_OF_TEXT},
                                             disallowed_special=())
-        ends = np.flatnonzero(ids==mark)
-        return to_uint16(ids[ids!=mark]),np.diff(ends, prepend=-1)-1
-    def _remember(self, place, a, b, size, ids, count):
-        "Keep new chunks that are short enough and whose place is free"
-        free = self.known['size'][place]==0
-        keep = np.flatnonzero(free & (size<=_BYTES) & (count<=_IDS))
-        rows = np.zeros(len(keep), _CHUNK)
-        for name,values in dict(a=a, b=b, size=size, count=count).items(): rows[name] = values[keep]
-        begin = (np.cumsum(count)-count)[keep]
-        padded = np.append(ids, np.zeros(_IDS, '<u2'))
-        rows['ids'] = padded[begin[:,None]+np.arange(_IDS)]
-        self.known[place[keep]] = rows
+        mark = ids==self.encoding.eot_token
+        count = np.diff(np.flatnonzero(mark), prepend=-1)-1
+        begin = len(self.ids)+np.cumsum(count)-count
+        return to_uint16(ids[~mark]),begin[which],count[which]
 
 # %% ../../nbs/prep/05_shards.ipynb #28da634b
 @lru_cache(maxsize=2)
