@@ -413,4 +413,6 @@ def from_pretrained(cls:GPT,
     if (Path(dir)/'vocab.json').is_file():
         model.tokenizer = load_tokenizer(dir)
         _check_rows(model.tokenizer, model.config)
+    elif (Path(dir)/'tokenizer.json').is_file():
+        warnings.warn(f"no vocab.json, merges.txt in '{dir}': no tokenizer was read", stacklevel=2)
     return model.eval()
