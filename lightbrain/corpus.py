@@ -11,6 +11,7 @@ __all__ = ['ONSETS', 'MIDDLES', 'ENDINGS', 'STEMS', 'KINDS', 'OUTCOMES', 'PEOPLE
 
 # %% ../nbs/00a_corpus.ipynb #3f406b11
 import random, re
+from numbers import Integral
 from statistics import NormalDist
 
 # %% ../nbs/00a_corpus.ipynb #b7c3ea67
@@ -141,18 +142,31 @@ def synthetic_records(
     if n<1: raise ValueError(f"n={n} records is not a corpus; ask for at least 1")
     return [synthetic_record(i, seed) for i in range(n)]
 
+# %% ../nbs/00a_corpus.ipynb #202cacc7
+def _as_list(v): return v.tolist() if hasattr(v, 'tolist') else v      # arrays, as from parquet
+
+def _contexts(o):
+    "The texts of a record's abstract; `ValueError` for what has another shape"
+    context = o.get('context') if isinstance(o, dict) else None
+    contexts = _as_list(context.get('contexts')) if isinstance(context, dict) else None
+    fits = isinstance(contexts, (list,tuple)) and all(isinstance(c, str) for c in contexts)
+    if not fits or not isinstance(o.get('question'), str):
+        raise ValueError("not a PubMedQA record: it needs a 'question' and a 'context' with a list "
+                         "of 'contexts'")
+    for k in ('long_answer','final_decision'):
+        if not isinstance(o.get(k), (str,type(None))):
+            kind = type(o[k]).__name__
+            raise ValueError(f"not a PubMedQA record: its '{k}' is a {kind}, no text")
+    return contexts
+
 # %% ../nbs/00a_corpus.ipynb #df2f0a7d
 def render_record(
     record:dict, # Has `question`, `context`; for the answer `final_decision` and/or `long_answer`
     answer:bool=True, # False stops after 'Answer:', which makes a prompt
 )->str: # 'Abstract: ...\nQuestion: ...\nAnswer: yes. ...'
     "Lay a PubMedQA record out as text"
-    try:
-        abstract = ' '.join(record['context']['contexts'])
-        text = f"Abstract: {abstract}\nQuestion: {record['question']}\nAnswer:"
-    except (KeyError, TypeError) as e:
-        raise ValueError(f"not a PubMedQA record ({type(e).__name__}: {e}); it needs 'question' "
-                         "and 'context' with 'contexts'") from None
+    abstract = ' '.join(_contexts(record))
+    text = f"Abstract: {abstract}\nQuestion: {record['question']}\nAnswer:"
     if not answer: return text
     verdict,why = record.get('final_decision'),record.get('long_answer')
     said = ' '.join(o for o in (f'{verdict}.' if verdict else '', why or '') if o)
@@ -164,7 +178,7 @@ def pubmed_id(
 )->int|None: # The number, or None
     "Find a PubMed id where one is expected"
     if isinstance(value, float) and value.is_integer(): value = int(value)      # pandas has such
-    if isinstance(value, bool) or not isinstance(value, (str,int)): return None
+    if isinstance(value, bool) or not isinstance(value, (str,Integral)): return None
     m = re.fullmatch(r'(?:pmid:?\s*)?0*([1-9][0-9]{0,9})(?:\.0)?', str(value).strip(), re.I)
     return int(m[1]) if m else None
 
@@ -173,8 +187,6 @@ _AUTHORS = dict(QUESTION='question', LONG_ANSWER='long_answer', final_decision='
 _CONTEXT = dict(CONTEXTS='contexts', LABELS='labels', MESHES='meshes',
                 reasoning_required_pred='reasoning_required_pred',
                 reasoning_free_pred='reasoning_free_pred')
-
-def _as_list(v): return v.tolist() if hasattr(v, 'tolist') else v      # arrays, as from parquet
 
 def _characters(v):
     return ''.join(v) if isinstance(v, (list,tuple)) and all(isinstance(o, str) for o in v) else v
@@ -185,22 +197,13 @@ def pubmedqa_record(
     pubid=None, # The PubMed id, when it stands outside the record
 )->dict: # A record with `pubid question context long_answer final_decision`
     "Bring a PubMedQA record to the shape of the Hugging Face copy"
-    if 'QUESTION' in o:
+    if isinstance(o, dict) and 'QUESTION' in o:
         o = {new: o[old] for old,new in _AUTHORS.items() if old in o} | {
             'context': {new: o[old] for old,new in _CONTEXT.items() if old in o}}
-    context,question,number = o.get('context'),o.get('question'),o.get('pubid', pubid)
-    contexts = _as_list(context.get('contexts')) if isinstance(context, dict) else None
-    fits = isinstance(contexts, (list,tuple)) and all(isinstance(c, str) for c in contexts)
-    if not fits or not isinstance(question, str):
-        raise ValueError("not a PubMedQA record: it needs a 'question' and a 'context' with a list "
-                         "of 'contexts'")
-    for k in ('long_answer','final_decision'):
-        if not isinstance(o.get(k), (str,type(None))):
-            kind = type(o[k]).__name__
-            raise ValueError(f"not a PubMedQA record: its '{k}' is a {kind}, no text")
+    contexts,number = _contexts(o),o.get('pubid', pubid)
     if number not in (None, '', 0) and pubmed_id(number) is None:
         raise ValueError(f"not a PubMedQA record: its PubMed id is {str(number)[:20]!r}, but must "
                          "be a number")
     context = {k: _characters(_as_list(v)) if k.endswith('_pred') else _as_list(v)
-               for k,v in context.items()}
+               for k,v in o['context'].items()}
     return {**o, 'pubid': pubmed_id(number) or 0, 'context': context | {'contexts': list(contexts)}}

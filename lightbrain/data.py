@@ -13,7 +13,7 @@ __all__ = ['SPLITS', 'DOCUMENT_COLUMNS', 'SET_FORMAT', 'SET_FILES', 'ORDERS', 'D
 import hashlib, json, re
 from collections import Counter
 from contextlib import ExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 import numpy as np
@@ -22,8 +22,8 @@ from . import __version__
 from .core import (atomic_dir, check_folder, file_sha256, hash_int, listed, lock_folder,
     read_sealed, seal, settle)
 from .corpus import render_record
-from .tokenizer import (Tokenizer, gpt2_tokenizer, load_tokenizer, same_tokenizer,
-    save_tokenizer, tokenizer_info)
+from .tokenizer import (Tokenizer, gpt2_tokenizer, load_tokenizer, repair,
+    same_tokenizer, save_tokenizer, tokenizer_info)
 
 # %% ../nbs/02_data.ipynb #08dd26a2
 @dataclass(frozen=True)
@@ -43,12 +43,14 @@ def record_document(
     license:str='MIT', # PubMedQA's own licence; abstracts may carry their publisher's rights
 )->Document: # Its text is `render_record(record)`
     "A PubMedQA record as a document that remembers its record"
-    number = record['pubid']
+    text,number = render_record(record),record.get('pubid')
+    if number is None:
+        raise ValueError("this record has no 'pubid' to name it; try pubmedqa_record(record, 7)")
     invented = source=='synthetic'
     meta = {'record': record}
     if number and not invented: meta['pmid'] = number    # PubMed has no invented ones
     id = f"{'synthetic' if invented else 'pmid'}:{number}"
-    return Document(id, render_record(record), source, license, meta)
+    return Document(id, text, source, license, meta)
 
 # %% ../nbs/02_data.ipynb #5c1e7f02
 SPLITS = 'train','validation'
@@ -128,7 +130,7 @@ def document_line(
     *cells, # One for each of `DOCUMENT_COLUMNS`
 )->str: # With its line end
     "A line of documents.tsv: what would break the table becomes a blank"
-    return '\t'.join(' '.join(str(o).split()) for o in cells)+'\n'
+    return '\t'.join(' '.join(repair(str(o)).split()) for o in cells)+'\n'
 
 # %% ../nbs/02_data.ipynb #c9ef8235
 def _rows(rows): return [' | '.join(['', *map(str, r), '']).strip() for r in rows]
@@ -235,6 +237,17 @@ def set_files(
     if not ours>={'train.bin','validation.bin'}: ours = ours | _by_sheet(Path(folder))
     return check_folder(folder, ours=ours)
 
+# %% ../nbs/02_data.ipynb #b6ee8551
+def _sound(d):
+    "A document whose words have a UTF-8 form; `ValueError` for a field of another kind"
+    for k,kind in dict(text=str, source=str, license=str, meta=dict).items():
+        if not isinstance(o := getattr(d, k), kind):
+            raise ValueError(f"document '{d.id}': its {k} is {o!r:.20}, but must be a "
+                             f"{kind.__name__}; leave a field out to get its default")
+    if not isinstance(d.meta.get('record') or {}, dict):
+        raise ValueError(f"document '{d.id}': its record is no dict; try record_document(record)")
+    return replace(d, **{k: repair(getattr(d, k)) for k in ('text','source','license')})
+
 # %% ../nbs/02_data.ipynb #0da7a012
 def write_tapes(
     documents, # Iterable of `Document`
@@ -254,7 +267,7 @@ def write_tapes(
             lines,asked = (stack.enter_context(open(tmp/o, 'w', encoding='utf-8', newline='\n'))
                            for o in ('documents.tsv','questions.jsonl'))
             lines.write(document_line(*DOCUMENT_COLUMNS))
-            for d in documents:
+            for d in map(_sound, documents):
                 if d.id in ids:
                     raise ValueError(f"two documents have the id '{d.id}'; give each its own, or "
                                      "let `prepare` of the workshop prep remove copies")
@@ -265,7 +278,7 @@ def write_tapes(
                 tapes[side].add(tokens, 1, len(d.text.encode()))
                 record = d.meta.get('record') or {}
                 if side=='validation' and record.get('final_decision'):
-                    asked.write(json.dumps(record, ensure_ascii=False)+'\n')
+                    asked.write(repair(json.dumps(record, ensure_ascii=False))+'\n')
                     questions += 1
                 ids.add(d.id)
                 origin[d.source,d.license] += 1
@@ -358,7 +371,8 @@ class TokenDataset:
     def n_blocks(self,
         block_size:int, # T
     )->int: # Blocks of T tokens whose targets are on the tape too
-        "How many blocks an epoch has"
+        "How many blocks an epoch has; `ValueError` for none"
+        self._view(block_size)
         return (len(self.tokens)-1)//block_size
 
 # %% ../nbs/02_data.ipynb #94e1c37a
@@ -375,15 +389,28 @@ def _epoch(self:TokenDataset, e, n, seed):
     return self._orders[key]
 
 @patch
+def _view(self:TokenDataset, block_size):
+    "All windows of T+1 tokens, as a view that is made once"
+    if block_size not in self._views: self._views[block_size] = _windows(self.tokens, block_size)
+    return self._views[block_size]
+
+# %% ../nbs/02_data.ipynb #1eb176c6
+@patch
 def _starts(self:TokenDataset, step, batch_size, block_size, seed, order):
-    "Where the windows of batch `step` start on the tape"
+    "Where the windows of batch `step` start on the tape; `ValueError` if there is no such batch"
+    if order not in ORDERS:
+        raise ValueError(f"order='{order}' does not exist; use one of {', '.join(ORDERS)}")
+    if not isinstance(step, (int,np.integer)) or step<0:
+        raise ValueError(f"step={step!r} must be a whole number, 0 or more; the first batch is 0")
+    if batch_size<1: raise ValueError(f"batch_size={batch_size} must be at least 1")
+    windows = self._view(block_size)
     if order=='blocks':
         n = self.n_blocks(block_size)
         places = range(step*batch_size, (step+1)*batch_size)
         return np.array([self._epoch(p//n, n, seed)[p%n] for p in places])*block_size
     import torch
     g = torch.Generator().manual_seed(hash_int(seed, step))
-    return torch.randint(len(self.tokens)-block_size, (batch_size,), generator=g).numpy()
+    return torch.randint(len(windows), (batch_size,), generator=g).numpy()
 
 # %% ../nbs/02_data.ipynb #21482689
 @patch
@@ -398,15 +425,12 @@ def batch(self:TokenDataset,
     world_size:int=1, # Number of parts; must divide `batch_size`
 )->tuple: # (x, y) as from `get_batch`, B/world_size rows
     "Batch number `step`, or one rank's part of it: a pure function of `(seed, step)`"
-    if order not in ORDERS:
-        raise ValueError(f"order='{order}' does not exist; use one of {', '.join(ORDERS)}")
-    if batch_size<1 or world_size<1 or batch_size%world_size or not 0<=rank<world_size:
-        raise ValueError(f"batch_size={batch_size} must be at least 1 and a multiple of "
-                         f"world_size={world_size}, with rank={rank} below it")
-    if block_size not in self._views: self._views[block_size] = _windows(self.tokens, block_size)
+    if world_size<1 or batch_size%world_size or not 0<=rank<world_size:
+        raise ValueError(f"batch_size={batch_size} must be a multiple of world_size={world_size}, "
+                         f"with rank={rank} below it")
     n = batch_size//world_size
     starts = self._starts(step, batch_size, block_size, seed, order)
-    return _pick(self._views[block_size], starts[rank*n:(rank+1)*n], device)
+    return _pick(self._view(block_size), starts[rank*n:(rank+1)*n], device)
 
 # %% ../nbs/02_data.ipynb #65a985f7
 @patch
@@ -447,5 +471,7 @@ def documents_of(self:TokenDataset,
 )->list: # For each row of the batch the ids of its documents, in order
     "Which documents batch number `step` was cut from"
     starts = self._starts(step, batch_size, block_size, seed, order)
-    with open(self.folder/'documents.tsv', 'rb') as f:
+    path = self.folder/'documents.tsv'
+    if not path.exists(): raise ValueError(f"{path} is missing; prepare the set again")
+    with open(path, 'rb') as f:
         return [self._ids_between(f, s, s+block_size+1) for s in starts]

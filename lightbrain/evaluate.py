@@ -61,6 +61,7 @@ def wilson(
     "Confidence interval of a share, eq. 6.2"
     if not (n>=1 and 0<=k<=n):
         raise ValueError(f"{k} right of {n} is not a share; n must be at least 1, k from 0 to n")
+    if not 0<z<math.inf: raise ValueError(f"z={z} must be above 0; 1.96 gives a 95 % interval")
     p = k/n
     mid = p+z*z/(2*n)
     half = z*math.sqrt(p*(1-p)/n+z*z/(4*n*n))
@@ -290,6 +291,7 @@ def score_answers(
     ties:int=0, # Predictions that were one of several best
 )->QAResult: # Accuracy with interval, macro-F1, majority baseline
     "Everything there is to say about a list of answers, eq. 6.1 and 6.2"
+    truth,predicted = list(truth),list(predicted)
     if not truth: raise ValueError("no answers to score; give at least 1")
     m = confusion_matrix(truth, predicted)
     n,right = len(truth),int(m.trace())
@@ -298,7 +300,7 @@ def score_answers(
     return QAResult(n=n, accuracy=right/n, interval=wilson(right, n),
                     se=math.sqrt(right/n*(1-right/n)/n), macro_f1=macro_f1(m), majority=common,
                     majority_accuracy=float(lazy.trace()/n), majority_f1=macro_f1(lazy),
-                    confusion=m.tolist(), predictions=list(predicted),
+                    confusion=m.tolist(), predictions=predicted,
                     truncated=truncated, skipped=skipped, ties=ties)
 
 # %% ../nbs/06_evaluate.ipynb #40b7d2ac

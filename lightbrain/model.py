@@ -22,7 +22,7 @@ from .config import GPTConfig, PRESETS, preset
 from .core import (DISCLAIMER, atomic_dir, check_folder, file_sha256, listed, lock_folder,
     read_sealed, seal, settle)
 from .tokenizer import (END_OF_TEXT, Tokenizer, gpt2_tokenizer, load_tokenizer,
-    to_tiktoken, tokenizer_files)
+    same_tokenizer, to_tiktoken, tokenizer_files)
 
 # %% ../nbs/04_model.ipynb #8df4fe1f
 def check_range(
@@ -316,6 +316,8 @@ def save_pretrained(self:GPT,
     files = {}
     if tokenizer is not None:
         _check_rows(tokenizer, self.config)
+        if self.tokenizer not in (None, tokenizer):
+            same_tokenizer(self.tokenizer, tokenizer, 'the model', 'what you passed')
         config |= dict(bos_token_id=tokenizer.eot_token, eos_token_id=tokenizer.eot_token)
         files = tokenizer_files(tokenizer) | _notes(tokenizer, self.config)
     files['config.json'] = json.dumps(config, indent=2).encode()
@@ -411,4 +413,6 @@ def from_pretrained(cls:GPT,
     if (Path(dir)/'vocab.json').is_file():
         model.tokenizer = load_tokenizer(dir)
         _check_rows(model.tokenizer, model.config)
+    elif (Path(dir)/'tokenizer.json').is_file():
+        warnings.warn(f"no vocab.json, merges.txt in '{dir}': no tokenizer was read", stacklevel=2)
     return model.eval()

@@ -162,7 +162,7 @@ def as_prompt(
     n_vocab:int, # Tokens there are
 )->Tensor: # int64 (B,T)
     "Prompt ids as a batch; `ValueError` when empty, too long or outside the vocabulary"
-    try: idx = torch.as_tensor(idx)
+    try: idx = torch.asarray(idx, copy=True)
     except (ValueError, TypeError, RuntimeError):
         raise ValueError("a prompt is a list of token ids, or equally long lists of them; encode "
                          "text first, generate unequal prompts one by one") from None
@@ -170,15 +170,16 @@ def as_prompt(
     if idx.dim()!=2 or not idx.numel():
         raise ValueError(f"a prompt of shape {tuple(idx.shape)} holds no token to start from; "
                          "write at least one word, or start from <|endoftext|>")
-    if idx.is_floating_point():
+    if idx.is_floating_point() or idx.is_complex():
         raise ValueError(f"prompt ids must be whole numbers, got {idx.dtype}; use .long()")
     if idx.shape[1]>block_size:
         raise ValueError(f"the prompt has {idx.shape[1]} tokens, the model's context holds "
                          f"{block_size}; shorten it or use a model with a longer context")
+    idx = idx.long()                                         # a tape's uint16 has no smallest
     if idx.min()<0 or idx.max()>=n_vocab:
         raise ValueError(f"prompt ids run from {idx.min()} to {idx.max()}, the vocabulary from 0 "
                          f"to {n_vocab-1}; use the model's own tokenizer")
-    return idx.long()
+    return idx
 
 # %% ../nbs/07_sample.ipynb #05dac95a
 def next_ids(
@@ -207,9 +208,11 @@ def next_ids(
 def _tokens_to_draw(model, n_vocab):
     "How many rows of the head have a token; where some have none, a warning says so"
     rows = len(model.lm_head.weight)
-    if n_vocab is None: n_vocab = getattr(model, 'n_tokens', rows)
+    known = getattr(model, 'n_tokens', rows)
+    if n_vocab is None: n_vocab = known
     if not 1<=n_vocab<=rows:
         raise ValueError(f"n_vocab={n_vocab} must be from 1 to the model's {rows:,} rows")
+    n_vocab = min(n_vocab, known)
     if n_vocab<rows:
         warnings.warn(f"the model has {rows-n_vocab:,} rows more than its tokenizer has tokens; "
                       "they are never drawn", stacklevel=3)
