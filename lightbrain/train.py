@@ -113,7 +113,8 @@ def is_out_of_memory(
     e:Exception, # What was raised
 )->bool: # Would a smaller batch help?
     "Did torch run out of memory, on a GPU or on a CPU?"
-    return isinstance(e, torch.OutOfMemoryError) or "can't allocate memory" in str(e)
+    words = 'out of memory',"can't allocate memory",'not enough memory'    # any, Linux, Windows
+    return isinstance(e, torch.OutOfMemoryError) or any(o in str(e) for o in words)
 
 # %% ../nbs/05_train.ipynb #5a0e1b10
 class Step:
@@ -295,12 +296,15 @@ def as_ids(
 )->np.ndarray: # int64 (N,)
     "Token ids in one row; `ValueError` when one is outside the vocabulary"
     if isinstance(tokens, Tensor): tokens = tokens.detach().cpu().numpy()
-    tokens = np.asarray(tokens).reshape(-1).astype(np.int64)
+    tokens = np.asarray(tokens).reshape(-1)
+    if len(tokens) and tokens.dtype.kind not in 'iu':
+        raise ValueError(f"token ids such as {tokens[0]!r} ({tokens.dtype}) are no whole numbers; "
+                         "give them as a tokenizer's encode does")
     bad = tokens[(tokens<0) | (tokens>=vocab_size)]
     if len(bad):
         raise ValueError(f"token id {bad[0]} is outside 0..{vocab_size-1}; encode the text with "
                          "the tokenizer the model was trained with")
-    return tokens
+    return tokens.astype(np.int64)
 
 # %% ../nbs/05_train.ipynb #ba2d282b
 def window_losses(
@@ -317,6 +321,7 @@ def window_losses(
     if not 1<=size<=longest:
         raise ValueError(f"block_size={size} must be between 1 and the model's context {longest}")
     if batch_size<1: raise ValueError(f"batch_size={batch_size} must be at least 1; try 8")
+    tokens = (tokens if isinstance(tokens, Tensor) else np.asarray(tokens)).reshape(-1)
     if max_tokens is not None:
         if max_tokens<1:
             raise ValueError(f"max_tokens={max_tokens} must be at least 1; leave it out for all")
