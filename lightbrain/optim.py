@@ -175,7 +175,7 @@ def make_adamw(
     "AdamW for a model, fused where torch can; `ValueError` for settings without meaning"
     check_hypers(lr, betas, 1e-8, weight_decay)
     groups = [g for g in param_groups(model, weight_decay) if g['params']]
-    if not groups: raise ValueError("all of the model is frozen; free some of it: p.requires_grad_()")
+    if not groups: raise ValueError("the whole model is frozen; free a part: p.requires_grad_()")
     fused = all(p.device.type in FUSED for g in groups for p in g['params'])
     return torch.optim.AdamW(groups, lr=lr, betas=betas, fused=fused)
 

@@ -223,7 +223,7 @@ def update(self:Step,
     lr:float|None=None, # The rate for this step; the optimizer's own if not given
 )->float: # Length of the gradient before clipping
     "Unscale, clip, look, move the weights; `ValueError` instead of an update that would do damage"
-    if self.last_loss is None: raise ValueError("no gradients to follow; call gradients(x, y) first")
+    if self.last_loss is None: raise ValueError("no gradients yet; call gradients(x, y) first")
     if lr is not None: set_lr(self.optimizer, lr)
     self.scaler.unscale_(self.optimizer)
     norm = nn.utils.clip_grad_norm_(self.model.parameters(), self.grad_clip).item()
