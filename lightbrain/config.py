@@ -22,12 +22,12 @@ def cast(
     kinds = get_args(kind) or (kind,)                       # int|None is (int, NoneType)
     if type(None) in kinds and str(value)=='None': return None
     kind = kinds[0]
-    text = str(value).lower()
+    text = str(value).lower().replace('.inf', 'inf').replace('.nan', 'nan')     # as YAML says it
     try:
         if kind is str and isinstance(value, (str,os.PathLike)): return os.fspath(value)
         if kind is bool: return {'true': True, 'false': False}[text]
         if kind is int and text.lstrip('-').isdecimal(): return int(text)      # of any length
-        number = float(text.replace('.inf', 'inf'))         # YAML's infinity
+        number = float(text)
         if kind is float and not math.isnan(number): return number
         if kind is int and number==int(number): return int(number)
     except (KeyError, ValueError, OverflowError): pass
@@ -80,7 +80,7 @@ def preset(
     **overrides, # Fields of `GPTConfig` to change, e.g. `dropout=0.`
 )->GPTConfig: # The preset, changed where you asked
     "A named model size; `ValueError` for a name or a field that does not exist"
-    if name not in PRESETS:
+    if name not in [*PRESETS]:
         raise ValueError(f"unknown preset {name!r}; choose from {', '.join(PRESETS)}")
     known = [f.name for f in fields(GPTConfig)]
     if unknown := [o for o in overrides if o not in known]:
@@ -103,8 +103,8 @@ def check_schedule(
     if schedule not in SCHEDULES:
         raise ValueError(f"schedule={schedule!r} is unknown; choose one of {', '.join(SCHEDULES)}")
     if not 0<=min_lr<=max_lr<math.inf:
-        raise ValueError(f"min_lr={min_lr} and max_lr={max_lr} must obey 0 <= min_lr <= max_lr; "
-                         "try min_lr = max_lr/10")
+        raise ValueError(f"min_lr={min_lr} and the highest rate, max_lr={max_lr}, must obey 0 <= "
+                         "min_lr <= max_lr; try min_lr = max_lr/10")
     if not 0<=warmup_steps<=max_steps:
         raise ValueError(f"warmup_steps={warmup_steps} must be from 0 to max_steps={max_steps}; "
                          "try max_steps//10")

@@ -31,9 +31,10 @@ def seed_all(
 )->'torch.Generator': # A fresh CPU generator with the same seed, for code that takes one
     "Seed Python, NumPy and torch (every device) in one call"
     import torch   # here, not above: `lightbrain-... --help` must answer without loading torch
-    if not 0<=seed<2**32:
-        raise ValueError(f"seed={seed} is outside 0..{2**32-1}, the range NumPy accepts; "
-            f"try seed={seed%2**32}")
+    if not hasattr(seed, '__index__') or not 0<=seed<2**32:
+        raise ValueError(f"seed={seed!r} is no whole number, or outside 0..{2**32-1}, the range "
+            "NumPy accepts; try seed=42")
+    seed = int(seed)
     random.seed(seed)
     np.random.seed(seed)
     torch.manual_seed(seed)
@@ -377,8 +378,10 @@ def _check_strays(folder, ours, path):
                     if not nobodys(o.name) and (o.name not in ours or o.is_dir()))
     if strays:
         more = f' and {len(strays)-1} more' if len(strays)>1 else ''
-        raise ValueError(f"folder '{path}' holds '{strays[0]}'{more}, not written by LightBrain, "
-            "which would be lost; choose a new or an empty folder, or move it away")
+        other = any(strays[0] in listed(folder, o.name) for o in folder.glob('*.json'))
+        whose = 'which belong to something else' if other else 'not written by LightBrain'
+        raise ValueError(f"folder '{path}' holds '{strays[0]}'{more}, {whose}, and that "
+            "would be lost; choose a new or an empty folder, or move it away")
 
 def check_folder(
     path:str|Path, # A folder that is to be written as a whole
@@ -423,6 +426,7 @@ def _take(lock, path, doing):
     "Acquire a lock; once more, if another process removes an empty folder around it just now"
     file = Path(lock.lock_file)
     for _ in range(1000):
+        held = file.exists()
         with suppress(OSError): doing = file.read_text(errors='replace') or doing     # the holder's
         try: return lock.acquire()
         except Timeout: break
@@ -433,8 +437,10 @@ def _take(lock, path, doing):
             file.unlink(missing_ok=True)
             return warnings.warn(f"'{path}' is on a disk without locks; let one process at a time "
                 "write there")
-    raise ValueError(f"another process is {doing} '{path}'; wait until it is done, or choose "
-        "another folder")
+    why,way = f"nothing can be made in '{file.parent}'",''       # /proc, say
+    if held or file.exists():
+        why,way = f"another process is {doing} '{path}'",'wait until it is done, or '
+    raise ValueError(f"{why}; {way}choose another folder")
 
 _held = set()      # (process, thread, folder): who holds a lock may ask for it again
 

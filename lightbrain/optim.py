@@ -49,7 +49,7 @@ def check_hypers(
     "Refuse settings that AdamW cannot mean"
     usual = 'usual are lr=1e-3, eps=1e-8, weight_decay=0.1'
     for name,o in dict(lr=lr, eps=eps, weight_decay=weight_decay).items():
-        if not 0<=o<math.inf:
+        if isinstance(o, str) or not 0<=o<math.inf:
             raise ValueError(f"{name}={o} must be a finite number, 0 or more; {usual}")
     if len(betas)!=2 or not all(0<=b<1 for b in betas):
         raise ValueError(f"betas={betas} must be two numbers, each at least 0 and below 1; "
@@ -157,7 +157,7 @@ def lr_at(
     done = (step-warmup_steps)/max(1, rest)                   # 0 at the peak, 1 at the end
     if schedule=='wsd':
         fall = max(1, min(decay*max_steps, rest))             # steps that come down
-        height = min(1., (max_steps-step)/fall)               # 1 at the peak, 0 at the end
+        height = min(1., (max_steps-step)/fall) if rest else 1.    # 1 at the peak, 0 at the end
     elif schedule=='linear': height = 1-done
     else: height = (1+math.cos(math.pi*done))/2
     return min_lr + height*(max_lr-min_lr)
@@ -175,6 +175,7 @@ def make_adamw(
     "AdamW for a model, fused where torch can; `ValueError` for settings without meaning"
     check_hypers(lr, betas, 1e-8, weight_decay)
     groups = [g for g in param_groups(model, weight_decay) if g['params']]
+    if not groups: raise ValueError("the whole model is frozen; free a part: p.requires_grad_()")
     fused = all(p.device.type in FUSED for g in groups for p in g['params'])
     return torch.optim.AdamW(groups, lr=lr, betas=betas, fused=fused)
 
@@ -184,4 +185,6 @@ def set_lr(
     lr:float, # The schedule's rate for this step
 )->None:
     "Give every group its share of the rate"
+    if not 0<=lr<math.inf:
+        raise ValueError(f"lr={lr} must be a finite number, 0 or more, or it spoils every weight")
     for g in optimizer.param_groups: g['lr'] = lr*g.get('lr_scale', 1.)

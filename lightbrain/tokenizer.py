@@ -58,6 +58,9 @@ def repair(
     text:str, # Any Python string
 )->str: # The same text; lone surrogates become U+FFFD, pairs become their character
     "Make a string that has a UTF-8 form"
+    if not isinstance(text, str):
+        raise ValueError(f"{text!r:.40} is {type(text).__name__}, not text; decode bytes, and give "
+                         "documents as a list of texts")
     try: text.encode()
     except UnicodeEncodeError:
         return text.encode('utf-16', 'surrogatepass').decode('utf-16', 'replace')
@@ -414,6 +417,8 @@ def _read_tables(vocab_json, merges_txt):
     merges = [tuple(_raw(t, byte) for t in o.split(' ')) for o in lines]
     made = {*byte, *(o.replace(' ', '') for o in lines)}
     if lost := made-ids.keys(): raise ValueError(f"{min(lost)!r} has no id in vocab.json")
+    if half := next((o for o in ids if 'Ġ' in o and o not in made), None):      # no special text
+        raise ValueError(f"no line of merges.txt makes {half!r}, so it is cut short; copy it again")
     vocab = {i: _raw(t, byte) if t in made else t.encode() for t,i in ids.items()}
     return vocab,merges
 

@@ -17,9 +17,9 @@ import torch
 import torch.nn.functional as F
 from fastcore.basics import patch
 from torch import nn, Tensor
-from .core import hash_int, pick_device, pick_dtype, progress_bar
+from .core import hash_int, lock_folder, pick_device, pick_dtype, progress_bar
 from .data import TokenDataset
-from .model import GPT
+from .model import GPT, check_range, our_files
 from .optim import lr_at, make_adamw, set_lr
 from .tokenizer import same_tokenizer
 
@@ -106,6 +106,7 @@ class PlainLoss(nn.Module):
     )->Tensor: # Scalar, nats per token
         "Logits in `dtype`, their cross-entropy in float32"
         with autocast(x.device, self.dtype): logits = self.model(x)[0]
+        check_range('targets', y, logits.shape[-1])
         return F.cross_entropy(logits.float().flatten(0, 1), y.flatten())
 
 # %% ../nbs/05_train.ipynb #5a0e1b07
@@ -113,7 +114,26 @@ def is_out_of_memory(
     e:Exception, # What was raised
 )->bool: # Would a smaller batch help?
     "Did torch run out of memory, on a GPU or on a CPU?"
-    return isinstance(e, torch.OutOfMemoryError) or "can't allocate memory" in str(e)
+    words = 'out of memory',"can't allocate memory",'not enough memory'    # any, Linux, Windows
+    return isinstance(e, torch.OutOfMemoryError) or any(o in str(e) for o in words)
+
+# %% ../nbs/05_train.ipynb #5a0e1b63
+def _check_step(model, optimizer, dtype, loss, micro_batch, grad_clip):
+    "Refuse a step that would train nothing, or otherwise than it says"
+    if micro_batch is not None and micro_batch<1:
+        raise ValueError(f"micro_batch={micro_batch} must be at least 1 window; leave it out "
+            "for the whole batch")
+    if not grad_clip>0:
+        raise ValueError(f"grad_clip={grad_clip} must be above 0; 1.0 is usual, inf is never")
+    if dtype not in (None, *DTYPES.values()):
+        raise ValueError(f"dtype={dtype!r} must be one of {', '.join(map(str, DTYPES.values()))}")
+    theirs = getattr(loss, 'dtype', None)
+    if dtype and theirs and dtype!=theirs:
+        raise ValueError(f"dtype={dtype}, but the loss computes in {theirs}; leave dtype out")
+    held = {p for g in optimizer.param_groups for p in g['params']} if optimizer else ()
+    if optimizer and not any(p in held and p.requires_grad for p in model.parameters()):
+        raise ValueError("the optimizer would move no weight of this model; make it for this one, "
+            "make_adamw(model), and freeze less than all (p.requires_grad_())")
 
 # %% ../nbs/05_train.ipynb #5a0e1b10
 class Step:
@@ -128,11 +148,7 @@ class Step:
         net:nn.Module|None=None, # What is called: `loss`, or `DistributedDataParallel(loss)`
         mean=None, # Averages a tensor over all processes; not needed for one
     ):
-        if micro_batch is not None and micro_batch<1:
-            raise ValueError(f"micro_batch={micro_batch} must be at least 1 window; leave it out "
-                "for the whole batch")
-        if not grad_clip>0:
-            raise ValueError(f"grad_clip={grad_clip} must be above 0; 1.0 is usual, inf is never")
+        _check_step(model, optimizer, dtype, loss, micro_batch, grad_clip)
         device = next(model.parameters()).device
         self.model = model
         self.optimizer = optimizer
@@ -145,6 +161,7 @@ class Step:
         self.micro_batch = micro_batch
         self.grad_clip = grad_clip
         self.done = 0                                # steps so far, with and without an update
+        self.last_loss = None                        # of the last gradients
         self.notes = getattr(self.loss, 'notes', []) # what is worth telling; a loss may add to it
 
 # %% ../nbs/05_train.ipynb #70a8ac23
@@ -155,6 +172,9 @@ def gradients(self:Step,
     seed:int|None=None, # For the dropout; torch's global generator as it stands if not given
 )->Tensor: # The mean loss, 0-dim
     "Set the gradient of the mean loss (times the loss scale), in as many pieces as memory asks for"
+    if x.shape!=y.shape or not len(x):
+        raise ValueError(f"x is {tuple(x.shape)} and y is {tuple(y.shape)}; give both (B,T), and "
+            "one window at least")
     while True:
         size = min(len(x), self.micro_batch or len(x))
         try:
@@ -203,6 +223,7 @@ def update(self:Step,
     lr:float|None=None, # The rate for this step; the optimizer's own if not given
 )->float: # Length of the gradient before clipping
     "Unscale, clip, look, move the weights; `ValueError` instead of an update that would do damage"
+    if self.last_loss is None: raise ValueError("no gradients yet; call gradients(x, y) first")
     if lr is not None: set_lr(self.optimizer, lr)
     self.scaler.unscale_(self.optimizer)
     norm = nn.utils.clip_grad_norm_(self.model.parameters(), self.grad_clip).item()
@@ -295,12 +316,15 @@ def as_ids(
 )->np.ndarray: # int64 (N,)
     "Token ids in one row; `ValueError` when one is outside the vocabulary"
     if isinstance(tokens, Tensor): tokens = tokens.detach().cpu().numpy()
-    tokens = np.asarray(tokens).reshape(-1).astype(np.int64)
+    tokens = np.asarray(tokens).reshape(-1)
+    if len(tokens) and tokens.dtype.kind not in 'iu':
+        raise ValueError(f"token ids such as {tokens[0]!r} ({tokens.dtype}) are no whole numbers; "
+                         "give them as a tokenizer's encode does")
     bad = tokens[(tokens<0) | (tokens>=vocab_size)]
     if len(bad):
         raise ValueError(f"token id {bad[0]} is outside 0..{vocab_size-1}; encode the text with "
                          "the tokenizer the model was trained with")
-    return tokens
+    return tokens.astype(np.int64)
 
 # %% ../nbs/05_train.ipynb #ba2d282b
 def window_losses(
@@ -317,6 +341,7 @@ def window_losses(
     if not 1<=size<=longest:
         raise ValueError(f"block_size={size} must be between 1 and the model's context {longest}")
     if batch_size<1: raise ValueError(f"batch_size={batch_size} must be at least 1; try 8")
+    tokens = (tokens if isinstance(tokens, Tensor) else np.asarray(tokens)).reshape(-1)
     if max_tokens is not None:
         if max_tokens<1:
             raise ValueError(f"max_tokens={max_tokens} must be at least 1; leave it out for all")
@@ -383,6 +408,8 @@ def train(
         if type(n) is not int or n<1:
             raise ValueError(f"{name}={n!r} must be a whole number, 1 or more")
     if not isinstance(data, TokenDataset): data = TokenDataset(data)
+    if out is not None:
+        with lock_folder(out): our_files(out)       # refused now, not after the training
     held_out = TokenDataset(data.folder, 'validation')
     give_tokenizer(model, data)
     device = pick_device(device)

@@ -1,13 +1,17 @@
 """The law of the house: the road imports no workshop, no private name leaves its module, and there is no circle
 
 The package is read as syntax trees. An import counts wherever it stands: one inside a function hides a circle from
-Python, not from a reader. A module named in a string, such as 'lightbrain.prep.shards:encode', is imported, too."""
-import ast, json, re
+Python, not from a reader. A module named in a string, such as 'lightbrain.prep.shards:encode', is imported, too.
+What no reader can see (a name put together, `exec`) a wall sees, while the road is walked behind it."""
+import ast, json, os, re, subprocess, sys
 import pytest, yaml
 from conftest import ROOT
 
 WORKSHOPS = 'prep','run','fast'
 DOORS = 'lightbrain','lightbrain.cli'          # the top level and the shell stand on everything, and nobody stands on them
+BY_NAME = 'import_module','__import__','find_spec'
+READ_BY_US = {('lightbrain.core', 'import_module(name)'),           # doctor: torch's neighbours, EXTRAS
+              ('lightbrain.prep.workers', 'import_module(module)')} # a workshop: what it was given as 'module:name'
 
 def sources(folder):
     "Module name -> its code; nbdev's index names everything and imports nothing"
@@ -53,6 +57,7 @@ class Module:
         "Note what a node imports"
         if isinstance(o, ast.ImportFrom):
             for a in o.names:
+                if a.name in BY_NAME and a.asname: self.uses.add((None, ast.unparse(o)))
                 path = [*self.absolute(o.module, o.level), a.name]
                 self.use(path)
                 if '.'.join(path) in self.house: self.local[a.asname or a.name] = '.'.join(path)
@@ -60,11 +65,11 @@ class Module:
             for a in o.names:
                 self.use(a.name.split('.'))
                 self.local[a.asname or a.name.split('.')[0]] = a.name if a.asname else a.name.split('.')[0]
-        elif isinstance(o, ast.Call) and dotted(o.func)[-1:]==['import_module'] and o.args:
-            word = str(getattr(o.args[0], 'value', ''))
-            if isinstance(o.args[0], (ast.JoinedStr, ast.BinOp)): self.uses.add((None, ast.unparse(o)))
+        elif isinstance(o, ast.Call) and (dotted(o.func) or [None])[-1] in BY_NAME:
+            word = getattr((o.args or [k.value for k in o.keywords if k.arg=='name'] or [o])[0], 'value', None)
+            if not isinstance(word, str): self.uses |= {(None, said) for said in [ast.unparse(o)] if (self.name, said) not in READ_BY_US}
             elif word.startswith('.'): self.use(self.absolute(word.lstrip('.'), len(word)-len(word.lstrip('.'))))
-        elif isinstance(o, ast.Constant) and re.fullmatch(r'lightbrain(\.\w+)+(:\w+)?', str(o.value)):
+        elif isinstance(o, ast.Constant) and re.fullmatch(r'lightbrain(\.\w+)+(:[\w.]+)?', str(o.value)):
             path = re.split('[.:]', o.value)
             if '.'.join(path[:2]) in self.house: self.use(path)          # 'lightbrain.json' is a file
 
@@ -118,7 +123,11 @@ PLANTED = {                                    # (module, a line more) -> the se
     ('data', 'def f():\n    if 0:\n        from lightbrain.prep.sources import WORKER'): 'on the road, imports the workshop',
     ('data', "f = 'lightbrain.prep.sources:WORKER'"): 'on the road, imports the workshop lightbrain.prep.sources',
     ('data', "f = import_module('.prep.sources', __package__)"): 'on the road, imports the workshop lightbrain.prep.sources',
-    ('data', "f = import_module(f'lightbrain.{x}')"): 'lightbrain.data imports what nobody can read here',
+    ('data', "f = 'lightbrain.prep.sources:WORKER.upper'"): 'on the road, imports the workshop lightbrain.prep.sources',
+    ('data', "f = import_module(name='.prep.sources', package=__package__)"): 'imports the workshop lightbrain.prep.sources',
+    **{('data', f): 'lightbrain.data imports what nobody can read here' for f in (
+        "f = import_module(f'lightbrain.{x}')", "f = import_module(x, __package__)", "f = import_module('{}'.format(x))",
+        "f = __import__('lightbrain.'+x)", "f = importlib.util.find_spec(x)", "from importlib import import_module as im")},
     ('prep.sources', 'from ..core import _real'): 'lightbrain.prep.sources uses the private name _real of lightbrain.core',
     ('prep.sources', 'from .. import core as c\nc._real()'): 'uses the private name _real of lightbrain.core',
     ('prep.sources', 'import lightbrain.core\nlightbrain.core._real()'): 'uses the private name _real of lightbrain.core',
@@ -144,6 +153,41 @@ def test_a_circle_of_workshops():
     "No two modules import each other, but two workshops do"
     more = {'lightbrain.prep.sources': 'from ..run import log', 'lightbrain.run.other': 'from ..prep import shards'}
     assert faults(SOUND|more)==['a circle: prep -> run -> prep']
+
+WALL = """
+import sys
+class Wall:
+    "Refuses the workshops, and writes down who asked for one: a refusal may be caught, a line in a file stays"
+    def find_spec(self, name, path=None, target=None):
+        if name.split('.')[0]=='lightbrain' and {workshops} & set(name.split('.')[1:2]):
+            open({book!r}, 'a').write(name+' ')
+            raise ImportError('behind the wall there is no '+name)
+sys.meta_path.insert(0, Wall())
+"""
+def behind_the_wall(code, folder):
+    "Which workshops are asked for while `code` runs, in its process or in one that it starts; and how it went"
+    book = folder/'asked_for'
+    book.touch()
+    (folder/'sitecustomize.py').write_text(WALL.format(workshops=set(WORKSHOPS), book=str(book)))
+    env = os.environ | dict(PYTHONPATH=os.pathsep.join([str(folder), str(ROOT)]), OMP_NUM_THREADS='1')
+    p = subprocess.run([sys.executable, '-c', code, str(folder/'walk'), '200', '2'], cwd=folder, env=env, capture_output=True, text=True)
+    return book.read_text().split(),p
+
+def test_the_road_needs_no_workshop(tmp_path):
+    "Every module of the road loads, and `bench/road.py` walks from records to a text, where there are no workshops"
+    road = [o for o in sources(ROOT/'lightbrain') if room(o)=='road' and o not in DOORS]
+    code = f'import importlib, runpy\nfor o in {road}: importlib.import_module(o)\nrunpy.run_path({str(ROOT/"bench"/"road.py")!r})'
+    found,p = behind_the_wall(f'{code}\nfrom lightbrain.core import doctor\nprint(doctor())', tmp_path)
+    assert (found, p.returncode)==([], 0), p.stderr
+    assert 'perplexity' in p.stdout and 'number format' in p.stdout
+
+@pytest.mark.parametrize('line', [
+    "importlib.import_module('.'.join(['lightbrain', 'pr'+'ep', 'sources']))", "exec('from lightbrain.' + 'prep import sources')",
+    "getattr(lightbrain, 'prepare')", "subprocess.run([sys.executable, '-c', 'import lightbrain.run.log'])"])
+def test_the_wall_stands(line, tmp_path):
+    "A fault that no reader finds is written down, though it is caught"
+    found,_ = behind_the_wall(f'import importlib, subprocess, sys, lightbrain\ntry: {line}\nexcept ImportError: pass', tmp_path)
+    assert found and found[0].split('.')[1] in WORKSHOPS
 
 
 # Lessons: where they lie, which others they name, and what one must know before

@@ -35,7 +35,7 @@ class TrainConfig:
     grad_accum:int=1 # Batches added up for one step
     lr:float=1e-3 # Highest learning rate
     min_lr:float|None=None # Learning rate at the end; a tenth of lr if not given
-    warmup_steps:int=100 # Steps until the highest learning rate
+    warmup_steps:int=100 # Steps until the highest learning rate; all, if max_steps are fewer
     schedule:str='cosine' # cosine, linear, wsd (warmup, stable, decay) or constant
     optimizer:str='adamw' # adamw, or muon for the hidden matrices with adamw for the rest
     muon_lr:float=0.02 # Muon's highest learning rate, at the moment when the others have `lr`
@@ -85,7 +85,7 @@ def _plan(self:TrainConfig)->tuple: # max_lr, min_lr, warmup_steps, max_steps, s
 
 # %% ../../nbs/run/01_config.ipynb #ccf374e5
 _LEAST = dict(max_steps=1, batch_size=1, grad_accum=1, eval_every=1, eval_tokens=1, save_every=1,
-    keep=1, log_every=1, seed=0, muon_lr=0, weight_decay=0, save_minutes=0)
+    keep=1, log_every=1, seed=0, lr=0, muon_lr=0, weight_decay=0, save_minutes=0)
 _CHOICES = dict(optimizer=('adamw','muon'), step=('plain','fast'), order=('windows','blocks'),
     dtype=('auto','float32','bfloat16','float16'))
 
@@ -133,15 +133,16 @@ def _read_yaml(path):
             "configs/: nano, tiny, tiny-512, base")
     try:
         text = path.read_text(encoding='utf-8')
-        settings,node = yaml.safe_load(text) or {},yaml.compose(text, yaml.SafeLoader)
+        node = yaml.compose(text, yaml.SafeLoader)
     except (yaml.YAMLError, UnicodeDecodeError) as e:
         raise ValueError(f"{path} is not YAML ({' '.join(str(e).split())})") from None
-    if not isinstance(settings, dict):
+    pairs = node.value if isinstance(node, yaml.MappingNode) else [(None,None)]*(node is not None)
+    if not all(isinstance(o, yaml.ScalarNode) for pair in pairs for o in pair):
         raise ValueError(f"{path} must hold lines of 'key: value', such as 'preset: tiny'")
-    keys = [k.value for k,_ in node.value] if settings else []
-    twice = [k for k in settings if keys.count(str(k))>1]
+    keys = [k.value for k,_ in pairs]
+    twice = [k for k in keys if keys.count(k)>1]
     if twice: raise ValueError(f"{path}: '{twice[0]}' stands there twice; keep one of the lines")
-    return settings
+    return {k.value: None if v.tag.endswith(':null') else v.value for k,v in pairs}
 
 @patch(cls_method=True)
 def from_yaml(cls:TrainConfig,
