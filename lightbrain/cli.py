@@ -10,14 +10,14 @@ __all__ = ['QUICKSTART', 'one_line', 'shell_args', 'command', 'noted', 'free_pla
            'show_samples', 'quickstart', 'main']
 
 # %% ../nbs/09_cli.ipynb #2c235749
-import hashlib, json, math, os, re, sys, time, warnings
+import hashlib, json, math, os, re, shutil, sys, time, warnings
 from contextlib import contextmanager, nullcontext
 from functools import wraps
 from pathlib import Path
 from shlex import quote
 from typing import Annotated
 from fastcore.script import anno_parser
-from .core import DISCLAIMER, atomic_write, beside, settle
+from .core import DISCLAIMER, atomic_write, beside, lock_folder, settle
 from .run.config import TrainConfig, train_flags
 
 # %% ../nbs/09_cli.ipynb #30299a5c
@@ -123,22 +123,35 @@ _LEARN_FROM = 200_000_000    # Characters that a new tokenizer reads at most
 def learn_tokenizer(
     source:str|list, # Anything `load_documents` reads
     size:int, # Tokens wanted
-    validation:float=0.1, # Share of documents held out, as for `prepare`
-    **columns, # For `load_documents`: text_column, id_column, group_column
+    out:str|Path, # Where the set will go; a first one, of GPT-2's tokens, lies beside it a while
+    **how, # For `prepare` of the workshop prep, as for the set
 ): # A tokenizer of at most `size` tokens
-    "Byte-pair encoding on the training side of a source; the same source gives the same one"
-    from lightbrain.data import split_of
+    "Byte-pair encoding on what the set will train on; the same source gives the same one"
+    from lightbrain.data import set_files
     from lightbrain.prep.clean import normalize
+    from lightbrain.prep.prepare import prepare
     from lightbrain.prep.sources import load_documents
     from lightbrain.tokenizer import BPETokenizer, to_tiktoken, train_bpe
+    if not 257<=size<=2**16:
+        raise ValueError(f"a tokenizer of {size:,} tokens does not fit: use at least 257 (all "
+            "bytes and an end of text) and at most 65,536 (two bytes each), such as 4096")
+    first = beside(out, 'first')
+    columns = {k:v for k,v in how.items() if k.endswith('_column')}
     def texts():
         left = _LEARN_FROM
-        for d in load_documents(source, **columns):
-            if split_of(d.group or d.id, validation)=='validation': continue
-            left -= len(d.text)
-            if left<0: return
-            yield normalize(d.text)
-    with noted(): return to_tiktoken(BPETokenizer(*train_bpe(texts(), size)))
+        with open(first/'documents.tsv', encoding='utf-8') as f:
+            next(f)
+            for line,d in zip(f, load_documents(source, **columns), strict=True):
+                if not line.startswith('train\t'): continue
+                left -= len(d.text)
+                if left<0: return
+                yield normalize(d.text)
+    with lock_folder(out):
+        set_files(out)                            # what will be refused is refused now
+        prepare(source, first, **how)
+        try:
+            with noted(): return to_tiktoken(BPETokenizer(*train_bpe(texts(), size)))
+        finally: shutil.rmtree(first, ignore_errors=True)
 
 # %% ../nbs/09_cli.ipynb #5b0c9d1e
 def summary(
@@ -169,7 +182,7 @@ def prepare(
     source:Annotated[str, _READS, dict(nargs='+')]='synthetic',
     out:str=None, # Folder for the result; data/processed/<source> if not given
     tokenizer:str=None, # gpt2, if not given, or a folder with vocab.json and merges.txt
-    train_tokenizer:int=None, # Or learn one of so many tokens from the training side, such as 4096
+    train_tokenizer:int=None, # Or learn one of so many tokens, such as 4096, from training text
     validation:float=0.1, # Share of documents to hold out, by a hash of their id
     workers:int=None, # Processes, at most 8 if not given. The result does not depend on it
     text_column:str='text', # Which column or field of a table holds the text
@@ -182,7 +195,7 @@ def prepare(
     "Turn text into checked files of tokens. Interrupted? The same command continues"
     from lightbrain.prep.prepare import prepare
     from lightbrain.tokenizer import gpt2_tokenizer, load_tokenizer
-    if tokenizer and train_tokenizer:
+    if tokenizer and train_tokenizer is not None:
         raise ValueError(f"--tokenizer {tokenizer} and --train-tokenizer {train_tokenizer} are "
             "two; choose one")
     if not isinstance(source, str): source = source[0] if len(source)==1 else list(source)
@@ -190,11 +203,12 @@ def prepare(
     home = Path('data/processed')
     chosen = out
     out = out or free_place(home/name, source)
-    columns = dict(text_column=text_column, id_column=id_column, group_column=group_column)
-    if train_tokenizer: tok = learn_tokenizer(source, train_tokenizer, validation, **columns)
+    how = dict(validation=validation, workers=workers, near_duplicates=near_duplicates,
+        test_records=test_records, evaluation=evaluation, text_column=text_column,
+        id_column=id_column, group_column=group_column)
+    if train_tokenizer is not None: tok = learn_tokenizer(source, train_tokenizer, out, **how)
     else: tok = gpt2_tokenizer() if tokenizer in (None,'gpt2') else load_tokenizer(tokenizer)
-    m = prepare(source, out, tok, validation=validation, workers=workers, test_records=test_records,
-        near_duplicates=near_duplicates, evaluation=evaluation, **columns)
+    m = prepare(source, out, tok, **how)
     if not chosen or beside(out, 'source').exists() or Path(out).resolve().parent==home.resolve():
         remember(out, source)
     print(summary(m, evaluation))
@@ -469,8 +483,9 @@ def _quick_set(source, data):
     "Prepare a set with a tokenizer of its own, and say what became of the text; the manifest"
     from lightbrain.data import TokenDataset
     from lightbrain.prep.prepare import prepare
-    tokenizer = learn_tokenizer(source, 4096)
-    m = prepare(source, data, tokenizer, test_records='exclude')      # nobody is asked; see below
+    how = dict(test_records='exclude')                                # nobody is asked; see below
+    tokenizer = learn_tokenizer(source, 4096, data, **how)
+    m = prepare(source, data, tokenizer, **how)
     remember(data, source)
     start = [tokenizer.decode([int(i)]) for i in TokenDataset(data, 'validation').tokens[:12]]
     print(f"    {tokenizer.n_vocab:,} tokens learned from the text: {' | '.join(start)} ...\n"

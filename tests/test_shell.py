@@ -1,5 +1,5 @@
 "The shell commands as a person uses them: help, good runs, bad input, kills"
-import json, os, re, signal, subprocess, sys, time
+import json, os, random, re, signal, subprocess, sys, time
 from configparser import ConfigParser
 import pytest
 import lightbrain
@@ -113,6 +113,29 @@ def test_held_out_text_teaches_no_tokenizer(command, tmp_path):
     vocab = json.loads((tmp_path/'set'/'vocab.json').read_text())
     assert any('xxxz' in o for o in vocab) and not any('qq' in o for o in vocab)
 
+@pytest.mark.parametrize('why', ['evaluation','test','copy','nothing'])
+def test_what_is_left_out_teaches_no_tokenizer(command, tmp_path, why):
+    "A training-side document that copies an evaluation record, is a test record or copies a held-out text; 'nothing' is the control"
+    from lightbrain.data import split_of
+    from lightbrain.prep.clean import pubmedqa_test_pmids
+    ids = [o for o in map('n{}'.format, range(4000)) if split_of(o, 0.2)=='train']
+    held = next(o for o in map('h{}'.format, range(99)) if split_of(o, 0.2)=='validation')
+    number = next(o for o in sorted(pubmedqa_test_pmids()) if split_of(f'pmid:{o}', 0.2)=='train')
+    rng = random.Random(1)
+    rows = [dict(id=f'p{i}', text=' '.join(rng.choices(['fever','cough','mild','rest','water','days','low','high'], k=40))) for i in range(300)]
+    planted = ' '.join(f'zqxw {o} zqxw' for o in rng.sample(range(1000), 60))
+    if why=='copy': rows.append(dict(id=held, text=planted))
+    rows.append(dict(id=f'pmid:{number}' if why=='test' else ids[0], text=planted))
+    (tmp_path/'src.jsonl').write_text('\n'.join(map(json.dumps, rows)))
+    record = dict(QUESTION='What now?', CONTEXTS=[planted], LONG_ANSWER='Rest.', final_decision='yes')
+    (tmp_path/'ev.json').write_text(json.dumps({'7': record}))
+    more = {'evaluation': ('--evaluation','ev.json')}.get(why, ())
+    p = command('prepare', '--source', 'src.jsonl', '--out', 'set', '--train-tokenizer', 600, '--validation', 0.2, '--test-records', 'exclude', *more, cwd=tmp_path)
+    assert p.returncode==0, p.stderr
+    learned = [o for o in json.loads((tmp_path/'set'/'vocab.json').read_text()) if 'zq' in o or 'xw' in o]
+    assert bool(learned)==(why=='nothing'), learned
+    assert not [o.name for o in tmp_path.iterdir() if o.name.startswith('.')]         # the first set is gone
+
 def test_python_m(run, env, tmp_path):
     def cli(*words):
         words = [sys.executable, '-m', 'lightbrain.cli', *map(str, words)]
@@ -142,6 +165,9 @@ BAD = {                                         # arguments -> what the one line
     'prepare --source synthetic:50 --out new --tokenizer nowhere': 'vocab.json',
     'prepare --source synthetic:50 --out new --tokenizer gpt2 --train-tokenizer 300': 'choose one',
     'prepare --source synthetic:50 --out new --train-tokenizer 100': 'use at least 257',
+    'prepare --source synthetic:50 --out new --train-tokenizer 0': 'use at least 257',
+    'prepare --source synthetic:50 --out new --train-tokenizer 65537': 'at most 65,536',
+    'prepare --source synthetic:50 --out new --tokenizer gpt2 --train-tokenizer 0': 'choose one',
     'train --data missing --out new': 'lightbrain-prepare',
     'train --data {short} --out new --preset nano --block-size 8 --device cpu': '50,257',
     'train --data {data} --out new --preset huge': 'choose from nano',
