@@ -225,7 +225,7 @@ def train(
     data:str=None, # Folder made by lightbrain-prepare
     out:str=None, # Folder of the run; if it holds one already, it is continued
     config:str=None, # A .yaml file, such as configs/tiny.yaml; the flags below override it
-    force:bool=False, # Go on though data or settings differ, or no checkpoint is usable
+    force:bool=False, # Go on though text or settings differ, or no checkpoint is usable
     **settings, # Fields of `TrainConfig`
 ): # The `Trainer`, done
     "Train a GPT on a prepared set; the same command continues an interrupted run"
@@ -241,6 +241,7 @@ def train(
     if t.team.first:
         done = 'this run was already complete'
         if t.val_loss is not None: done = f'validation loss {t.val_loss:.3f}'
+        if t.step>cfg.max_steps: done = f'more than --max-steps {cfg.max_steps:,}, nothing was done'
         best = f'; best {t.best[0]:.3f} at step {t.best[1]:,}' if t.best else ''
         print(f'step {t.step:,}: {done}{best}')
         print(f'-> {out}/model   next: lightbrain-evaluate '

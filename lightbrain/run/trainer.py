@@ -310,12 +310,16 @@ def resume(self:Trainer)->bool: # Was there something to continue?
             "all the same")
     state = load_checkpoint(path, model=self.model, optimizer=self.optimizer)
     self._restore(state)
+    if state['data']!=self.data_hashes(): self.best = None     # the best on other text says nothing
     self.team.same(self.step, 'the step that they continue from')
     before = state['arithmetic']
     self.messages += [f'forced: {o}' for o in diff]
     self.messages += [f'{now} here, {before[k]} before: the numbers may round otherwise'
         for k,now in self.arithmetic().items() if before.get(k, now)!=now]
     plan = plan_change(state['config'], self.config, self.step, self.skipped)
+    if self.step>self.config.max_steps:
+        plan = (f"{self.step:,} steps are done, more than max_steps={self.config.max_steps:,}: "
+            "there is nothing left to do, and its settings stay as they were")
     if plan: self.messages.append(plan)
     self.messages.append(f'continuing {self.out.name} from step {self.step:,}')
     return True
@@ -333,12 +337,13 @@ def _check_home(self:Trainer, path, broken):
 
 @patch
 def _differences(self:Trainer, saved):
-    "What makes a checkpoint that of another run: sentences"
-    diff = config_difference(saved['config'], self.config)
+    "What makes a checkpoint that of another run: sentences; a `ValueError` if nothing can force it"
     was,now = saved['tokenizer'],self.train.manifest['tokenizer']
     if was['sha256']!=now['sha256']:
         was,now = (f"{o['name']} ({o['n_vocab']:,} tokens)" for o in (was, now))
-        diff.append(f'the tokenizer was {was}, now {now}')
+        raise ValueError(f"'{self.out}' holds another run: the tokenizer was {was}, now {now}. Its "
+            "ids mean nothing to these weights; use another folder for --out")
+    diff = config_difference(saved['config'], self.config)
     for s,now in self.data_hashes().items():
         was = saved['data'].get(s, 'none')
         if was==now: continue
@@ -531,10 +536,11 @@ def _open(self:Trainer):
     "Folder, config.yaml and log; a new machine gets the log from the second home"
     log = self.out/'metrics.jsonl'
     copies = [o.parent/'metrics.jsonl' for o in self.homes()[1:]]
-    text = yaml.safe_dump(asdict(self.config), sort_keys=False)
+    text = f'{MARK}: the settings it went on with last\n'
+    text += yaml.safe_dump(asdict(self.config), sort_keys=False)
     with needs_room(self.out, 10**5):
         self.out.mkdir(parents=True, exist_ok=True)
-        atomic_write(self.out/'config.yaml', f'{MARK}: the settings it went on with last\n{text}')
+        if self.step<=self.config.max_steps: atomic_write(self.out/'config.yaml', text)
         if self.step and not log.exists() and copies and copies[0].exists():
             atomic_write(log, copies[0].read_bytes())
     # a run from the start has no lines, not even of step 0
