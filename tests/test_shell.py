@@ -136,6 +136,42 @@ def test_what_is_left_out_teaches_no_tokenizer(command, tmp_path, why):
     assert bool(learned)==(why=='nothing'), learned
     assert not [o.name for o in tmp_path.iterdir() if o.name.startswith('.')]         # the first set is gone
 
+def test_what_the_terminal_cannot_show(run, script, env, tmp_path):
+    "A character that it lacks becomes a question mark, not an error"
+    words = [*script('generate'), '--model', str(run/'run'), '--input', 'na\u00efve', '--max-new-tokens', '2']
+    p = subprocess.run(words, cwd=tmp_path, env=env | dict(PYTHONIOENCODING='ascii'), capture_output=True, text=True)
+    assert p.returncode==0 and p.stdout.startswith('na?ve'), p.stderr
+
+def test_an_abbreviation_is_no_flag(command, tmp_path):
+    p = command('prepare', '--sour', 'synthetic:50', '--out', 'new', cwd=tmp_path)
+    assert p.returncode==2 and 'unrecognized arguments: --sour' in p.stderr and not [*tmp_path.iterdir()]
+
+def test_ctrl_c_says_what_is_left(monkeypatch):
+    "Python's own has no words; what prepare keeps is said in a note"
+    from lightbrain import cli
+    def stop(*notes):
+        def f():
+            "Stop"
+            e = KeyboardInterrupt()
+            for o in notes: e.add_note(o)
+            raise e
+        with pytest.raises(SystemExit) as said: cli.command(f).shell([])
+        return str(said.value)
+    assert stop()=='lightbrain-f: stopped by Ctrl-C; nothing unfinished was kept: the same command redoes it'
+    assert stop('3 finished pieces are kept')=='lightbrain-f: stopped by Ctrl-C; 3 finished pieces are kept'
+
+def test_a_fault_of_ours_is_seen_whole():
+    from lightbrain import cli
+    def f():
+        "Fail"
+        raise RuntimeError('the sum is 3, not 2')
+    with pytest.raises(RuntimeError): cli.command(f).shell([])
+
+def test_the_next_command_can_be_pasted(command, tmp_path):
+    "A blank and a dash in front: the line that is shown works"
+    p = command('prepare', '--source', 'synthetic:50', '--out=-my set', cwd=tmp_path)
+    assert p.returncode==0 and "--data './-my set' --out" in p.stdout, p.stderr+p.stdout
+
 def test_python_m(run, env, tmp_path):
     def cli(*words):
         words = [sys.executable, '-m', 'lightbrain.cli', *map(str, words)]
@@ -168,6 +204,22 @@ BAD = {                                         # arguments -> what the one line
     'prepare --source synthetic:50 --out new --train-tokenizer 0': 'use at least 257',
     'prepare --source synthetic:50 --out new --train-tokenizer 65537': 'at most 65,536',
     'prepare --source synthetic:50 --out new --tokenizer gpt2 --train-tokenizer 0': 'choose one',
+    'prepare --source= --out new': 'leave the flag out',
+    'prepare --source synthetic:50 --out=': 'leave the flag out',
+    'prepare --source synthetic:50 --out new --out newer': 'twice',
+    'train --data {data} --out new --max-steps 2 --max_steps 3': 'twice',
+    'train --data {data} --out new --preset nano --vocab-size 100000000000 --device cpu': 'too large for the memory',
+    'train --data {data} --out new --preset nano --batch-size 1000000000000 --device cpu': 'lower batch_size',
+    'evaluate --model {model} --data {model}': 'not a prepared set',
+    'evaluate --model {model} --data {data} --out {data}/questions.jsonl': 'choose another --out',
+    'evaluate --model {model} --data {data} --out {model}/x.json': 'choose another --out',
+    'evaluate --model {model} --data {data} --out one.txt/x.json': 'choose another --out',
+    'evaluate --model {model} --data {data} --out mine': 'choose another --out',
+    'generate --model {model} --input x --seed 18446744073709551616': 'at most 64 bits',
+    'quickstart --source synthetic:50 --max-steps 0': 'at least 1',
+    'quickstart --source synthetic:50 --seed -1': 'at least 0',
+    'quickstart --source synthetic:50 --device abacus': 'it has cpu',
+    'quickstart --source synthetic:50 --out data/processed/quickstart-synthetic-50/run': 'folder of its data',
     'train --data missing --out new': 'lightbrain-prepare',
     'train --data {short} --out new --preset nano --block-size 8 --device cpu': '50,257',
     'train --data {data} --out new --preset huge': 'choose from nano',
@@ -179,7 +231,7 @@ BAD = {                                         # arguments -> what the one line
     'evaluate --model missing --data {data}': 'save_pretrained',
     'evaluate --model {model} --data missing': 'no file or folder',
     'evaluate --model {model} --data {short}': 'mean nothing to the other',
-    'generate --model {model} --input=': 'token',
+    'generate --model {model} --input=': 'leave the flag out',
     'generate --model {model} --input {long}': 'context',
     'generate --model {model} --input x --temperature -1': 'temperature',
     'plot missing': 'no metrics.jsonl',
