@@ -10,14 +10,15 @@ __all__ = ['QUICKSTART', 'one_line', 'shell_args', 'command', 'noted', 'free_pla
            'show_samples', 'quickstart', 'main']
 
 # %% ../nbs/09_cli.ipynb #2c235749
-import hashlib, json, math, os, re, sys, time, warnings
+import hashlib, json, math, os, re, shutil, sys, time, warnings
 from contextlib import contextmanager, nullcontext
+from dataclasses import replace
 from functools import wraps
 from pathlib import Path
 from shlex import quote
 from typing import Annotated
 from fastcore.script import anno_parser
-from .core import DISCLAIMER, atomic_write, beside, settle
+from .core import DISCLAIMER, atomic_write, beside, lock_folder, pick_device, settle
 from .run.config import TrainConfig, train_flags
 
 # %% ../nbs/09_cli.ipynb #30299a5c
@@ -36,24 +37,47 @@ def shell_args(
     "What a shell says to `f`; `--max-steps` or `--max_steps`, of which each fastcore knows one"
     p = anno_parser(f, prog=f"lightbrain-{f.__name__}")
     flags = {o.replace('_', '-'): o for a in p._actions for o in a.option_strings}
+    p.allow_abbrev = False
     words = [o.partition('=') for o in argv]
-    args = p.parse_args([flags.get(o.replace('_', '-'), o)+eq+value for o,eq,value in words])
-    return {k:v for k,v in vars(args).items() if k not in ('pdb','xtra')}
+    words = [(flags.get(o.replace('_', '-'), o), eq+value) for o,eq,value in words]
+    names = [o for o,_ in words if o in flags.values()]
+    for o in names:
+        if names.count(o)>1: raise ValueError(f"{o} stands there twice; leave one of them out")
+    args = vars(p.parse_args([o+value for o,value in words]))
+    for k,v in args.items():
+        if v=='' or isinstance(v, list) and '' in v:
+            raise ValueError(f"--{k.replace('_', '-')} is empty, as a shell variable would be that "
+                "was not set; give it a value, or leave the flag out")
+    return {k:v for k,v in args.items() if k not in ('pdb','xtra')}
 
 # %% ../nbs/09_cli.ipynb #5b0c9d15
+def _sentence(e):
+    "What a shell says of an exception; None if that is a fault of ours, and to be seen whole"
+    text = one_line(e)
+    if isinstance(e, KeyboardInterrupt) and not e.args:
+        left = getattr(e, '__notes__', ['nothing unfinished was kept: the same command redoes it'])
+        return '; '.join(['stopped by Ctrl-C', *left])
+    if isinstance(e, (MemoryError,RuntimeError)):
+        if not re.search('allocate|out of memory|overflow', text, re.I): return
+        return f'too large for the memory of this machine; take smaller numbers ({text[:99]})'
+    return text
+
 def command(
     f, # A function whose parameters have docments
 ): # The same function, with `shell`: as a command it fails with one line and exit code 1
-    "Sentences for errors at a shell: `ValueError`, a full disk, a missing package, Ctrl-C"
+    "Sentences for errors at a shell: `ValueError`, full disk or memory, a missing package, Ctrl-C"
     @wraps(f)
     def cmd(*args, **kwargs): return f(*args, **kwargs)
     def shell(
         argv:list|None=None, # The words after the command; those of this process if not given
     )->int: # The exit code; only the doctor gives another one than 0
         cmd.in_shell = True                      # this process is ours alone
+        if hasattr(sys.stdout, 'reconfigure'): sys.stdout.reconfigure(errors='replace')
         try: r = f(**shell_args(f, sys.argv[1:] if argv is None else argv))
-        except (ValueError, OSError, ImportError, KeyboardInterrupt) as e:
-            raise SystemExit(f'lightbrain-{f.__name__}: {one_line(e)}') from None
+        except (ValueError, OSError, ImportError, MemoryError, RuntimeError,
+                KeyboardInterrupt) as e:
+            if not (said := _sentence(e)): raise
+            raise SystemExit(f'lightbrain-{f.__name__}: {said}') from None
         return int(bool(getattr(r, 'problems', ())))
     cmd.shell = shell
     cmd.in_shell = False
@@ -73,6 +97,10 @@ def _slug(source):
     "A folder name made from a source: letters, digits, dots and hyphens"
     name = re.sub(r'\.(jsonl?|csv|tsv|txt|parquet|n?xml)?(\.gz)?$', '', Path(source).name)
     return re.sub(r'[^\w.-]+', '-', name).strip('-.') or 'data'
+
+def _word(path):
+    "A path as a word that can be pasted into a shell behind a flag"
+    return quote(f'./{path}' if str(path).startswith('-') else str(path))
 
 def _whereabouts(source, out):
     "A source as seen from the folder above `out` and from the root: one may stay when things move"
@@ -123,22 +151,35 @@ _LEARN_FROM = 200_000_000    # Characters that a new tokenizer reads at most
 def learn_tokenizer(
     source:str|list, # Anything `load_documents` reads
     size:int, # Tokens wanted
-    validation:float=0.1, # Share of documents held out, as for `prepare`
-    **columns, # For `load_documents`: text_column, id_column, group_column
+    out:str|Path, # Where the set will go; a first one, of GPT-2's tokens, lies beside it a while
+    **how, # For `prepare` of the workshop prep, as for the set
 ): # A tokenizer of at most `size` tokens
-    "Byte-pair encoding on the training side of a source; the same source gives the same one"
-    from lightbrain.data import split_of
+    "Byte-pair encoding on what the set will train on; the same source gives the same one"
+    from lightbrain.data import set_files
     from lightbrain.prep.clean import normalize
+    from lightbrain.prep.prepare import prepare
     from lightbrain.prep.sources import load_documents
     from lightbrain.tokenizer import BPETokenizer, to_tiktoken, train_bpe
+    if not 257<=size<=2**16:
+        raise ValueError(f"a tokenizer of {size:,} tokens does not fit: use at least 257 (all "
+            "bytes and an end of text) and at most 65,536 (two bytes each), such as 4096")
+    first = beside(out, 'first')
+    columns = {k:v for k,v in how.items() if k.endswith('_column')}
     def texts():
         left = _LEARN_FROM
-        for d in load_documents(source, **columns):
-            if split_of(d.group or d.id, validation)=='validation': continue
-            left -= len(d.text)
-            if left<0: return
-            yield normalize(d.text)
-    with noted(): return to_tiktoken(BPETokenizer(*train_bpe(texts(), size)))
+        with open(first/'documents.tsv', encoding='utf-8') as f:
+            next(f)
+            for line,d in zip(f, load_documents(source, **columns), strict=True):
+                if not line.startswith('train\t'): continue
+                left -= len(d.text)
+                if left<0: return
+                yield normalize(d.text)
+    with lock_folder(out):
+        set_files(out)                            # what will be refused is refused now
+        prepare(source, first, **how)
+        try:
+            with noted(): return to_tiktoken(BPETokenizer(*train_bpe(texts(), size)))
+        finally: shutil.rmtree(first, ignore_errors=True)
 
 # %% ../nbs/09_cli.ipynb #5b0c9d1e
 def summary(
@@ -169,7 +210,7 @@ def prepare(
     source:Annotated[str, _READS, dict(nargs='+')]='synthetic',
     out:str=None, # Folder for the result; data/processed/<source> if not given
     tokenizer:str=None, # gpt2, if not given, or a folder with vocab.json and merges.txt
-    train_tokenizer:int=None, # Or learn one of so many tokens from the training side, such as 4096
+    train_tokenizer:int=None, # Or learn one of so many tokens, such as 4096, from training text
     validation:float=0.1, # Share of documents to hold out, by a hash of their id
     workers:int=None, # Processes, at most 8 if not given. The result does not depend on it
     text_column:str='text', # Which column or field of a table holds the text
@@ -182,7 +223,7 @@ def prepare(
     "Turn text into checked files of tokens. Interrupted? The same command continues"
     from lightbrain.prep.prepare import prepare
     from lightbrain.tokenizer import gpt2_tokenizer, load_tokenizer
-    if tokenizer and train_tokenizer:
+    if tokenizer and train_tokenizer is not None:
         raise ValueError(f"--tokenizer {tokenizer} and --train-tokenizer {train_tokenizer} are "
             "two; choose one")
     if not isinstance(source, str): source = source[0] if len(source)==1 else list(source)
@@ -190,17 +231,18 @@ def prepare(
     home = Path('data/processed')
     chosen = out
     out = out or free_place(home/name, source)
-    columns = dict(text_column=text_column, id_column=id_column, group_column=group_column)
-    if train_tokenizer: tok = learn_tokenizer(source, train_tokenizer, validation, **columns)
+    how = dict(validation=validation, workers=workers, near_duplicates=near_duplicates,
+        test_records=test_records, evaluation=evaluation, text_column=text_column,
+        id_column=id_column, group_column=group_column)
+    if train_tokenizer is not None: tok = learn_tokenizer(source, train_tokenizer, out, **how)
     else: tok = gpt2_tokenizer() if tokenizer in (None,'gpt2') else load_tokenizer(tokenizer)
-    m = prepare(source, out, tok, validation=validation, workers=workers, test_records=test_records,
-        near_duplicates=near_duplicates, evaluation=evaluation, **columns)
+    m = prepare(source, out, tok, **how)
     if not chosen or beside(out, 'source').exists() or Path(out).resolve().parent==home.resolve():
         remember(out, source)
     print(summary(m, evaluation))
     sizes = {50_257: '', 4096: ' --preset nano'}
     model = sizes.get(tok.n_vocab, f' --preset nano --vocab-size {tok.n_vocab}')
-    print(f"-> {out} (see datasheet.md)   next: lightbrain-train --data {quote(str(out))} "
+    print(f"-> {out} (see datasheet.md)   next: lightbrain-train --data {_word(out)} "
           f"--out runs/{name}{model}")
     return m
 
@@ -211,7 +253,7 @@ def train(
     data:str=None, # Folder made by lightbrain-prepare
     out:str=None, # Folder of the run; if it holds one already, it is continued
     config:str=None, # A .yaml file, such as configs/tiny.yaml; the flags below override it
-    force:bool=False, # Go on though data or settings differ, or no checkpoint is usable
+    force:bool=False, # Go on though text or settings differ, or no checkpoint is usable
     **settings, # Fields of `TrainConfig`
 ): # The `Trainer`, done
     "Train a GPT on a prepared set; the same command continues an interrupted run"
@@ -227,10 +269,11 @@ def train(
     if t.team.first:
         done = 'this run was already complete'
         if t.val_loss is not None: done = f'validation loss {t.val_loss:.3f}'
+        if t.step>cfg.max_steps: done = f'more than --max-steps {cfg.max_steps:,}, nothing was done'
         best = f'; best {t.best[0]:.3f} at step {t.best[1]:,}' if t.best else ''
         print(f'step {t.step:,}: {done}{best}')
         print(f'-> {out}/model   next: lightbrain-evaluate '
-              f'--model {quote(str(out))}/model --data {quote(str(data))}')
+              f'--model {_word(t.out/"model")} --data {_word(data)}')
     if train.in_shell: leave_team()
     return t
 
@@ -280,7 +323,12 @@ def evaluation(
         out = _on_text(model, *sides, max_tokens)
         questions = Path(data)/'questions.jsonl'
         if not questions.exists(): return out
-    qa = pubmedqa(model, load_records(questions), tokenizer)
+    try: records = load_records(questions)
+    except ValueError as e:
+        if not Path(questions).is_dir(): raise
+        raise ValueError(f"'{data}' is not a prepared set (no manifest.json), nor a folder of "
+            f"questions: {e}") from None
+    qa = pubmedqa(model, records, tokenizer)
     return out | dict(questions=qa.n, accuracy=qa.accuracy, accuracy_95=list(qa.interval),
         macro_f1=qa.macro_f1, majority=qa.majority, majority_accuracy=qa.majority_accuracy,
         majority_f1=qa.majority_f1, prompts_cut=qa.truncated, questions_skipped=qa.skipped,
@@ -320,7 +368,6 @@ def load_model(
     device:str='auto', # Where to put it
 ): # A `GPT` with its `tokenizer`
     "Open a saved model, and the tokenizer that lies beside it"
-    from lightbrain.core import pick_device
     from lightbrain.model import GPT
     from lightbrain.tokenizer import load_tokenizer
     if not folder: raise ValueError("which model? Add --model DIR, such as --model runs/tiny/model")
@@ -332,6 +379,17 @@ def load_model(
     return model.to(pick_device(device))
 
 # %% ../nbs/09_cli.ipynb #5b0c9d20
+def _check_scores(out, data):
+    "`ValueError` if no file can be written to `out`, or one of a set or a model would be harmed"
+    path,read = (Path(os.path.realpath(o)) for o in (out, data))
+    folder = next((o for o in path.parents if o.exists()), path)
+    if path.is_dir() or not folder.is_dir() or not os.access(folder, os.W_OK):
+        raise ValueError(f"'{out}' is no place for a file; choose another --out, like scores.json")
+    taken = any((folder/o).exists() for o in ('manifest.json','model.safetensors'))
+    if taken or path==read:
+        raise ValueError(f"'{out}' is, or lies beside, what is evaluated; choose another --out, "
+            "like scores.json")
+
 @command
 def evaluate(
     model:str=None, # Model folder, such as runs/tiny/model
@@ -344,6 +402,7 @@ def evaluate(
     if not data:
         raise ValueError("which data? Add --data DIR (made by lightbrain-prepare) or a PubMedQA "
             ".json or .jsonl file")
+    if out: _check_scores(out, data)
     r = evaluation(load_model(model, device), data, max_tokens)
     print(report(r))
     if out: atomic_write(out, json.dumps(r, indent=2)+'\n')
@@ -366,6 +425,8 @@ def generate(
     import torch
     from lightbrain.sample import stream
     if samples<1: raise ValueError(f"samples={samples} must be at least 1")
+    if not -2**63<=seed<2**64:
+        raise ValueError(f"seed={seed} must have at most 64 bits; 42 is usual")
     m = load_model(model, device)
     if input.endswith(' '):
         print('note: --input ends in a blank, but a word carries its blank in front: without it '
@@ -469,8 +530,9 @@ def _quick_set(source, data):
     "Prepare a set with a tokenizer of its own, and say what became of the text; the manifest"
     from lightbrain.data import TokenDataset
     from lightbrain.prep.prepare import prepare
-    tokenizer = learn_tokenizer(source, 4096)
-    m = prepare(source, data, tokenizer, test_records='exclude')      # nobody is asked; see below
+    how = dict(test_records='exclude')                                # nobody is asked; see below
+    tokenizer = learn_tokenizer(source, 4096, data, **how)
+    m = prepare(source, data, tokenizer, **how)
     remember(data, source)
     start = [tokenizer.decode([int(i)]) for i in TokenDataset(data, 'validation').tokens[:12]]
     print(f"    {tokenizer.n_vocab:,} tokens learned from the text: {' | '.join(start)} ...\n"
@@ -490,18 +552,21 @@ def quickstart(
     "From text to a trained, evaluated, sampling model with plots, in one go"
     from lightbrain.fast.kernels import kept_heap
     from lightbrain.run.log import plot_run
-    from lightbrain.run.trainer import Trainer
+    from lightbrain.run.trainer import Trainer, check_places
     start = time.perf_counter()
     data,run = _quick_places(source, out)
+    check_places(data, run)
+    steps = QUICKSTART['max_steps'] if max_steps is None else max_steps
+    cfg = TrainConfig.from_dict(QUICKSTART | dict(max_steps=steps, seed=seed, device=device))
+    pick_device(cfg.device)
     print(f'1/5 prepare {source} -> {data}')
     m = _quick_set(source, data)
     if max_steps is None:     # after more than four passes a small text is learnt by heart
         per_step = QUICKSTART['batch_size']*128
         passes = m['splits']['train']['tokens']//per_step
-        max_steps = min(QUICKSTART['max_steps'], max(100, 4*passes))
-    cfg = TrainConfig.from_dict(QUICKSTART | dict(max_steps=max_steps, seed=seed, device=device,
-        vocab_size=m['tokenizer']['n_vocab']))
-    print(f'2/5 train nano for {max_steps:,} steps -> {run}')
+        steps = min(steps, max(100, 4*passes))
+    cfg = replace(cfg, max_steps=steps, vocab_size=m['tokenizer']['n_vocab'])
+    print(f'2/5 train nano for {steps:,} steps -> {run}')
     with kept_heap() if quickstart.in_shell else nullcontext(): t = Trainer(cfg, data, run).fit()
     print('3/5 evaluate on held-out text')
     r = evaluation(t.model, data)
@@ -519,7 +584,7 @@ def quickstart(
         f"plots: {', '.join(map(str, paths))}\n"
         f"model: {run/'model'}   scores: {run/'evaluation.json'}\n"
         f"{time.perf_counter()-start:.0f} s in all\n"
-        f'next:  lightbrain-generate --model {quote(str(run))}/model --input "Abstract:"')
+        f'next:  lightbrain-generate --model {_word(run/"model")} --input "Abstract:"')
     print(DISCLAIMER)
     return r
 

@@ -6,11 +6,14 @@ import pytest, torch
 from torch import nn
 from lightbrain.cli import shell_args, train
 from lightbrain.core import seal
+from lightbrain.corpus import synthetic_records
+from lightbrain.data import record_document, write_tapes
 from lightbrain.run.checkpoint import list_checkpoints, prune_checkpoints, read_manifest
 from lightbrain.run.config import TrainConfig
 from lightbrain.run.log import read_metrics
 from lightbrain.run import trainer
 from lightbrain.run.trainer import Trainer
+from lightbrain.tokenizer import BPETokenizer, train_bpe
 from test_unbreakable import TINY, PowerCut, data, make, one_step, stop_at, weights, write_set
 
 @pytest.fixture(scope='module')
@@ -178,6 +181,28 @@ def test_from_the_second_home_past_a_file(data, tmp_path):
     t = make(data, tmp_path/'run', max_steps=10, **drive); t.force = True
     assert t.fit().step==10 and 'continuing run from step 5' in t.messages
     assert steps(home)==[10] and home.with_name('checkpoints.aside-1').read_text()=='mine'
+
+def test_another_tokenizer_is_never_forced(data, run, tmp_path):
+    "Other text can be, and then the lowest loss on the old one is forgotten; other ids cannot"
+    docs = [record_document(o, 'synthetic', 'CC0-1.0') for o in synthetic_records(60)]
+    write_tapes(docs, tmp_path/'ids', BPETokenizer(*train_bpe([o.text for o in docs], 500)))
+    t,before = make(tmp_path/'ids', run),content(run)
+    t.force = True
+    with pytest.raises(ValueError, match='512 tokens.*now bpe .500 tokens.*another folder'): t.fit()
+    assert content(run)==before
+    write_tapes(docs[:50], tmp_path/'text', BPETokenizer(*train_bpe([o.text for o in docs], 512)))
+    t,same = make(tmp_path/'text', run),make(data, run)
+    t.force = True
+    assert t.resume() and t.best is None and same.resume() and same.best
+
+def test_a_shorter_plan_than_what_is_done(data, tmp_path):
+    "Said, and the settings of the run stay"
+    out = tmp_path/'run'
+    make(data, out, max_steps=8).fit()
+    before = (out/'config.yaml').read_bytes()
+    t = make(data, out, max_steps=4).fit()
+    assert t.step==8 and (out/'config.yaml').read_bytes()==before
+    assert any('8 steps are done, more than max_steps=4' in o for o in t.messages), t.messages
 
 # ---------------------------------------------------------------- checkpoints, and none can be used
 

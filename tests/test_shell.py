@@ -1,5 +1,5 @@
 "The shell commands as a person uses them: help, good runs, bad input, kills"
-import json, os, re, signal, subprocess, sys, time
+import json, os, random, re, signal, subprocess, sys, time
 from configparser import ConfigParser
 import pytest
 import lightbrain
@@ -113,6 +113,65 @@ def test_held_out_text_teaches_no_tokenizer(command, tmp_path):
     vocab = json.loads((tmp_path/'set'/'vocab.json').read_text())
     assert any('xxxz' in o for o in vocab) and not any('qq' in o for o in vocab)
 
+@pytest.mark.parametrize('why', ['evaluation','test','copy','nothing'])
+def test_what_is_left_out_teaches_no_tokenizer(command, tmp_path, why):
+    "A training-side document that copies an evaluation record, is a test record or copies a held-out text; 'nothing' is the control"
+    from lightbrain.data import split_of
+    from lightbrain.prep.clean import pubmedqa_test_pmids
+    ids = [o for o in map('n{}'.format, range(4000)) if split_of(o, 0.2)=='train']
+    held = next(o for o in map('h{}'.format, range(99)) if split_of(o, 0.2)=='validation')
+    number = next(o for o in sorted(pubmedqa_test_pmids()) if split_of(f'pmid:{o}', 0.2)=='train')
+    rng = random.Random(1)
+    rows = [dict(id=f'p{i}', text=' '.join(rng.choices(['fever','cough','mild','rest','water','days','low','high'], k=40))) for i in range(300)]
+    planted = ' '.join(f'zqxw {o} zqxw' for o in rng.sample(range(1000), 60))
+    if why=='copy': rows.append(dict(id=held, text=planted))
+    rows.append(dict(id=f'pmid:{number}' if why=='test' else ids[0], text=planted))
+    (tmp_path/'src.jsonl').write_text('\n'.join(map(json.dumps, rows)))
+    record = dict(QUESTION='What now?', CONTEXTS=[planted], LONG_ANSWER='Rest.', final_decision='yes')
+    (tmp_path/'ev.json').write_text(json.dumps({'7': record}))
+    more = {'evaluation': ('--evaluation','ev.json')}.get(why, ())
+    p = command('prepare', '--source', 'src.jsonl', '--out', 'set', '--train-tokenizer', 600, '--validation', 0.2, '--test-records', 'exclude', *more, cwd=tmp_path)
+    assert p.returncode==0, p.stderr
+    learned = [o for o in json.loads((tmp_path/'set'/'vocab.json').read_text()) if 'zq' in o or 'xw' in o]
+    assert bool(learned)==(why=='nothing'), learned
+    assert not [o.name for o in tmp_path.iterdir() if o.name.startswith('.')]         # the first set is gone
+
+def test_what_the_terminal_cannot_show(run, script, env, tmp_path):
+    "A character that it lacks becomes a question mark, not an error"
+    words = [*script('generate'), '--model', str(run/'run'), '--input', 'na\u00efve', '--max-new-tokens', '2']
+    p = subprocess.run(words, cwd=tmp_path, env=env | dict(PYTHONIOENCODING='ascii'), capture_output=True, text=True)
+    assert p.returncode==0 and p.stdout.startswith('na?ve'), p.stderr
+
+def test_an_abbreviation_is_no_flag(command, tmp_path):
+    p = command('prepare', '--sour', 'synthetic:50', '--out', 'new', cwd=tmp_path)
+    assert p.returncode==2 and 'unrecognized arguments: --sour' in p.stderr and not [*tmp_path.iterdir()]
+
+def test_ctrl_c_says_what_is_left(monkeypatch):
+    "Python's own has no words; what prepare keeps is said in a note"
+    from lightbrain import cli
+    def stop(*notes):
+        def f():
+            "Stop"
+            e = KeyboardInterrupt()
+            for o in notes: e.add_note(o)
+            raise e
+        with pytest.raises(SystemExit) as said: cli.command(f).shell([])
+        return str(said.value)
+    assert stop()=='lightbrain-f: stopped by Ctrl-C; nothing unfinished was kept: the same command redoes it'
+    assert stop('3 finished pieces are kept')=='lightbrain-f: stopped by Ctrl-C; 3 finished pieces are kept'
+
+def test_a_fault_of_ours_is_seen_whole():
+    from lightbrain import cli
+    def f():
+        "Fail"
+        raise RuntimeError('the sum is 3, not 2')
+    with pytest.raises(RuntimeError): cli.command(f).shell([])
+
+def test_the_next_command_can_be_pasted(command, tmp_path):
+    "A blank and a dash in front: the line that is shown works"
+    p = command('prepare', '--source', 'synthetic:50', '--out=-my set', cwd=tmp_path)
+    assert p.returncode==0 and "--data './-my set' --out" in p.stdout, p.stderr+p.stdout
+
 def test_python_m(run, env, tmp_path):
     def cli(*words):
         words = [sys.executable, '-m', 'lightbrain.cli', *map(str, words)]
@@ -142,6 +201,25 @@ BAD = {                                         # arguments -> what the one line
     'prepare --source synthetic:50 --out new --tokenizer nowhere': 'vocab.json',
     'prepare --source synthetic:50 --out new --tokenizer gpt2 --train-tokenizer 300': 'choose one',
     'prepare --source synthetic:50 --out new --train-tokenizer 100': 'use at least 257',
+    'prepare --source synthetic:50 --out new --train-tokenizer 0': 'use at least 257',
+    'prepare --source synthetic:50 --out new --train-tokenizer 65537': 'at most 65,536',
+    'prepare --source synthetic:50 --out new --tokenizer gpt2 --train-tokenizer 0': 'choose one',
+    'prepare --source= --out new': 'leave the flag out',
+    'prepare --source synthetic:50 --out=': 'leave the flag out',
+    'prepare --source synthetic:50 --out new --out newer': 'twice',
+    'train --data {data} --out new --max-steps 2 --max_steps 3': 'twice',
+    'train --data {data} --out new --preset nano --vocab-size 100000000000 --device cpu': 'too large for the memory',
+    'train --data {data} --out new --preset nano --batch-size 1000000000000 --device cpu': 'lower batch_size',
+    'evaluate --model {model} --data {model}': 'not a prepared set',
+    'evaluate --model {model} --data {data} --out {data}/questions.jsonl': 'choose another --out',
+    'evaluate --model {model} --data {data} --out {model}/x.json': 'choose another --out',
+    'evaluate --model {model} --data {data} --out one.txt/x.json': 'choose another --out',
+    'evaluate --model {model} --data {data} --out mine': 'choose another --out',
+    'generate --model {model} --input x --seed 18446744073709551616': 'at most 64 bits',
+    'quickstart --source synthetic:50 --max-steps 0': 'at least 1',
+    'quickstart --source synthetic:50 --seed -1': 'at least 0',
+    'quickstart --source synthetic:50 --device abacus': 'it has cpu',
+    'quickstart --source synthetic:50 --out data/processed/quickstart-synthetic-50/run': 'folder of its data',
     'train --data missing --out new': 'lightbrain-prepare',
     'train --data {short} --out new --preset nano --block-size 8 --device cpu': '50,257',
     'train --data {data} --out new --preset huge': 'choose from nano',
@@ -153,7 +231,7 @@ BAD = {                                         # arguments -> what the one line
     'evaluate --model missing --data {data}': 'save_pretrained',
     'evaluate --model {model} --data missing': 'no file or folder',
     'evaluate --model {model} --data {short}': 'mean nothing to the other',
-    'generate --model {model} --input=': 'token',
+    'generate --model {model} --input=': 'leave the flag out',
     'generate --model {model} --input {long}': 'context',
     'generate --model {model} --input x --temperature -1': 'temperature',
     'plot missing': 'no metrics.jsonl',
