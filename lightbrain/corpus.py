@@ -7,7 +7,7 @@ Docs: https://lightbrain-dev.github.io/lightbrain/corpus.html.md"""
 # %% auto #0
 __all__ = ['ONSETS', 'MIDDLES', 'ENDINGS', 'STEMS', 'KINDS', 'OUTCOMES', 'PEOPLE', 'PLACES', 'CONTROLS', 'FIELDS', 'BACKGROUND',
            'METHODS', 'RESULTS', 'QUESTIONS', 'ANSWERS', 'VERDICTS', 'P_VALUES', 'WITH_INTERVAL', 'EVIDENCE', 'SCALES',
-           'CHANGES', 'MOVED', 'MEANS', 'ASKED', 'FIRST_PUBID', 'decide', 'interval', 'synthetic_record',
+           'CHANGES', 'MOVED', 'MEANS', 'ASKED', 'FIRST_PUBID', 'ANSWER', 'decide', 'interval', 'synthetic_record',
            'synthetic_records', 'render_record', 'pubmed_id', 'pubmedqa_record', 'entropy', 'entropy_floor']
 
 # %% ../nbs/00a_corpus.ipynb #3f406b11
@@ -186,7 +186,7 @@ def _harder(r, i):
 def synthetic_record(
     i:int, # Number of the record, from 0
     seed:int=0, # Another seed, another corpus
-    level:int=1, # 1: a P value answers; 2: only the meaning of two sentences does
+    level:int=2, # 2: only two sentences together answer; 1, the easy level: a P value does
 )->dict: # One record with the fields of PubMedQA's Hugging Face copy; level 2: `asked`, too
     "Invent record `i`: a pure function of `(seed, level, i)`"
     if level not in (1, 2): raise ValueError(f"level={level} does not exist; choose 1 or 2")
@@ -196,7 +196,7 @@ def synthetic_record(
 def synthetic_records(
     n:int, # How many; 20,000 take a second or two
     seed:int=0, # Another seed, another corpus
-    level:int=1, # As for `synthetic_record`
+    level:int=2, # As for `synthetic_record`
 )->list: # Records 0..n-1, each about 60 words of synthetic text
     "Invent `n` PubMedQA-shaped records about drugs and conditions that do not exist"
     if n<1: raise ValueError(f"n={n} records is not a corpus; ask for at least 1")
@@ -220,6 +220,8 @@ def _contexts(o):
     return contexts
 
 # %% ../nbs/00a_corpus.ipynb #df2f0a7d
+ANSWER = '\nAnswer:'                         # what a verdict follows
+
 def render_record(
     record:dict, # Has `question`, `context`; for the answer `final_decision` and/or `long_answer`
     answer:bool=True, # False stops after 'Answer:', which makes a prompt
@@ -227,9 +229,9 @@ def render_record(
     "Lay a PubMedQA record out as text"
     abstract = ' '.join(_contexts(record))
     if answer and record.get('asked'):                               # several questions, level 2
-        return f'Abstract: {abstract}'+''.join(f'\nQuestion: {q}\nAnswer: {verdict}.'
+        return f'Abstract: {abstract}'+''.join(f'\nQuestion: {q}{ANSWER} {verdict}.'
                                                for q,verdict in record['asked'])
-    text = f"Abstract: {abstract}\nQuestion: {record['question']}\nAnswer:"
+    text = f"Abstract: {abstract}\nQuestion: {record['question']}{ANSWER}"
     if not answer: return text
     verdict,why = record.get('final_decision'),record.get('long_answer')
     said = ' '.join(o for o in (f'{verdict}.' if verdict else '', why or '') if o)
@@ -347,7 +349,7 @@ def _record_length(measure, level):
 
 def entropy_floor(
     tokenizer=None, # Cuts by GPT-2's pattern; without one, there is no floor per token
-    level:int=1, # As for `synthetic_record`
+    level:int=2, # As for `synthetic_record`
 )->dict: # `record` nats, their parts in `by`, `bits_per_byte`; and `tokens` a record, nats a `token`
     "The loss that no model can beat on invented records, from the generator's own probabilities"
     if level not in (1, 2): raise ValueError(f"level={level} does not exist; choose 1 or 2")

@@ -376,7 +376,7 @@ class TokenDataset:
         return (len(self.tokens)-1)//block_size
 
 # %% ../nbs/02_data.ipynb #94e1c37a
-ORDERS = 'windows','blocks'
+ORDERS = 'windows','blocks','documents'
 
 # %% ../nbs/02_data.ipynb #692bb1b8
 @patch
@@ -387,6 +387,16 @@ def _epoch(self:TokenDataset, e, n, seed):
         if len(self._orders)>2: self._orders.clear()      # two: a batch may touch two epochs
         self._orders[key] = np.random.default_rng(hash_int(seed, 'epoch', e)).permutation(n)
     return self._orders[key]
+
+@patch
+def _beginnings(self:TokenDataset, block_size):
+    "Where documents begin, as far as a whole window follows"
+    key = 'documents',block_size
+    if key not in self._views:
+        end = self.manifest['tokenizer']['eot_token']
+        begin = np.append(0, np.flatnonzero(self.tokens==end)+1)
+        self._views[key] = begin[begin<len(self._view(block_size))]
+    return self._views[key]
 
 @patch
 def _view(self:TokenDataset, block_size):
@@ -404,10 +414,12 @@ def _starts(self:TokenDataset, step, batch_size, block_size, seed, order):
         raise ValueError(f"step={step!r} must be a whole number, 0 or more; the first batch is 0")
     if batch_size<1: raise ValueError(f"batch_size={batch_size} must be at least 1")
     windows = self._view(block_size)
-    if order=='blocks':
-        n = self.n_blocks(block_size)
+    if order!='windows':
+        documents = self._beginnings(block_size) if order=='documents' else None
+        n = self.n_blocks(block_size) if documents is None else len(documents)
         places = range(step*batch_size, (step+1)*batch_size)
-        return np.array([self._epoch(p//n, n, seed)[p%n] for p in places])*block_size
+        which = np.array([self._epoch(p//n, n, seed)[p%n] for p in places])
+        return which*block_size if documents is None else documents[which]
     import torch
     g = torch.Generator().manual_seed(hash_int(seed, step))
     return torch.randint(len(windows), (batch_size,), generator=g).numpy()
@@ -420,7 +432,7 @@ def batch(self:TokenDataset,
     block_size:int, # T
     seed:int=42, # Another seed, another order
     device='cpu', # Where the batch should go
-    order:str='windows', # 'windows': random starts; 'blocks': each block of T once per epoch
+    order:str='windows', # random starts; or 'blocks' of T or 'documents', each once an epoch
     rank:int=0, # Which part of the batch, from 0
     world_size:int=1, # Number of parts; must divide `batch_size`
 )->tuple: # (x, y) as from `get_batch`, B/world_size rows

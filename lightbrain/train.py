@@ -18,6 +18,7 @@ import torch.nn.functional as F
 from fastcore.basics import patch
 from torch import nn, Tensor
 from .core import hash_int, lock_folder, pick_device, pick_dtype, progress_bar
+from .corpus import ANSWER
 from .data import TokenDataset
 from .model import GPT, check_range, our_files
 from .optim import lr_at, make_adamw, set_lr
@@ -96,10 +97,14 @@ class PlainLoss(nn.Module):
     def __init__(self,
         model:nn.Module, # A GPT: token ids in, logits out
         dtype:torch.dtype=torch.float32, # The format for matrix products
+        mark:list=(), # Ids after which a token counts more, such as those of '\nAnswer:'
+        weight:float=1., # How much more
     ):
         super().__init__()
         self.model = model
         self.dtype = dtype
+        self.mark = mark
+        self.weight = weight
     def forward(self,
         x:Tensor, # Token ids (B,T)
         y:Tensor, # The tokens that follow (B,T)
@@ -107,7 +112,11 @@ class PlainLoss(nn.Module):
         "Logits in `dtype`, their cross-entropy in float32"
         with autocast(x.device, self.dtype): logits = self.model(x)[0]
         check_range('targets', y, logits.shape[-1])
-        return F.cross_entropy(logits.float().flatten(0, 1), y.flatten())
+        logits,y,mark = logits.float().flatten(0, 1),y.flatten(),list(self.mark)
+        if self.weight==1 or not mark or x.shape[1]<len(mark): return F.cross_entropy(logits, y)
+        seen = x.unfold(1, len(mark), 1)==torch.tensor(mark, device=x.device)
+        after = F.pad(seen.all(-1), (len(mark)-1, 0)).flatten()
+        return (F.cross_entropy(logits, y, reduction='none')*(1+after*(self.weight-1))).mean()
 
 # %% ../nbs/05_train.ipynb #5a0e1b07
 def is_out_of_memory(
@@ -396,6 +405,8 @@ def train(
     warmup:int|None=None, # Steps until the highest; a tenth of all if not given
     optimizer:torch.optim.Optimizer|None=None, # Over the model's weights; AdamW if not given
     dtype:torch.dtype|None=None, # For matrix products; what `pick_dtype` says if not given
+    order:str='windows', # As for `TokenDataset.batch`
+    answer_weight:float=1., # How much the token after 'Answer:' counts
     device='auto', # Anything `pick_device` takes
     eval_every:int=200, # Steps between validation losses
     eval_tokens:int=8192, # Validation tokens to score each time
@@ -414,7 +425,9 @@ def train(
     give_tokenizer(model, data)
     device = pick_device(device)
     model.to(device).train()
-    step = Step(model, optimizer or make_adamw(model, lr), dtype or pick_dtype(device))
+    mark = data.tokenizer.encode_ordinary(ANSWER)
+    loss = PlainLoss(model, dtype or pick_dtype(device), mark, answer_weight)
+    step = Step(model, optimizer or make_adamw(model, lr), loss=loss)
     warmup = steps//10 if warmup is None else warmup
     score = dict(max_tokens=eval_tokens, dtype=step.dtype)
     def measure(): return mean_loss(model, held_out.tokens, **score)
@@ -422,7 +435,7 @@ def train(
     bar = progress_bar(total=steps, unit='step', disable=not progress)
     with torch.random.fork_rng(), bar:
         for k in range(steps):
-            x,y = data.batch(k, batch_size, model.config.block_size, seed, device)
+            x,y = data.batch(k, batch_size, model.config.block_size, seed, device, order)
             rate = lr_at(k+1-step.guard.skipped, lr, lr/10, warmup, steps)
             loss,norm = train_step(step, x, y, rate, seed=hash_int(seed, k))
             log.append(dict(step=k+1, loss=loss, lr=rate, norm=norm))

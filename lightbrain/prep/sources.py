@@ -143,8 +143,9 @@ def row_document(
 _N_SYNTHETIC = 20_000
 
 def _synthetic(source, label, columns):
-    n = int(source.partition(':')[2] or _N_SYNTHETIC)
-    return (record_document(synthetic_record(i), 'synthetic') for i in range(n))
+    _,n,level = (source+'::').split(':')[:3]
+    records = (synthetic_record(i, level=int(level or 2)) for i in range(int(n or _N_SYNTHETIC)))
+    return (record_document(o, 'synthetic') for o in records)
 
 def _authors_json(path, label, columns):
     for pmid,o in read_json_entries(path):
@@ -334,10 +335,9 @@ def _one_source(name, text_column):
     "What one name stands for: (short name, parts, notices)"
     path = Path(name)
     if name.split(':')[0]=='synthetic':
-        n = name.partition(':')[2]
-        if n and (not re.fullmatch('[0-9]{1,9}', n) or int(n)<1):
+        if not re.fullmatch('synthetic(:0*[1-9][0-9]{0,8}(:[12])?)?', name):
             raise ValueError(f"'{name}': the part after the colon must be a number of records, as "
-                             "in synthetic:5000")
+                             "in synthetic:5000; synthetic:5000:1 has the easy level")
         return name,[Part('synthetic', name, name)],[]
     if name.startswith('noteevents:'):
         shown,parts,notices = _one_source(name.partition(':')[2], text_column)

@@ -18,6 +18,7 @@ import yaml
 from fastcore.basics import patch
 from fastcore.docments import docments
 from ..config import GPTConfig, cast_fields, check_schedule, preset
+from ..data import ORDERS
 
 # %% ../../nbs/run/01_config.ipynb #30cf7db4
 @dataclass(frozen=True)
@@ -41,7 +42,8 @@ class TrainConfig:
     muon_lr:float=0.02 # Muon's highest learning rate, at the moment when the others have `lr`
     step:str='plain' # plain, or fast: the fused head and the kernels of the workshop `fast`
     compile:bool=False # With step=fast: let torch.compile try the body, a minute or so at the start
-    order:str='windows' # windows: random starts; blocks: every block of the tape once per epoch
+    order:str='windows' # windows: random starts; blocks of the tape, or documents: once an epoch
+    answer_weight:float=1. # How much the token after 'Answer:' counts; only with step=plain
     weight_decay:float=0.1 # For matrices; biases and norms have none
     beta1:float=0.9 # AdamW: memory of the gradient
     beta2:float=0.95 # AdamW: memory of its square
@@ -85,8 +87,9 @@ def _plan(self:TrainConfig)->tuple: # max_lr, min_lr, warmup_steps, max_steps, s
 
 # %% ../../nbs/run/01_config.ipynb #ccf374e5
 _LEAST = dict(max_steps=1, batch_size=1, grad_accum=1, eval_every=1, eval_tokens=1, save_every=1,
-    keep=1, log_every=1, seed=0, lr=0, muon_lr=0, weight_decay=0, save_minutes=0)
-_CHOICES = dict(optimizer=('adamw','muon'), step=('plain','fast'), order=('windows','blocks'),
+    keep=1, log_every=1, seed=0, lr=0, muon_lr=0, weight_decay=0, save_minutes=0,
+    answer_weight=0)
+_CHOICES = dict(optimizer=('adamw','muon'), step=('plain','fast'), order=ORDERS,
     dtype=('auto','float32','bfloat16','float16'))
 
 def check_config(
@@ -108,6 +111,8 @@ def check_config(
         raise ValueError(f"beta1={cfg.beta1} and beta2={cfg.beta2} must be at least 0 and below 1")
     if cfg.compile and cfg.step!='fast':
         raise ValueError("compile=True belongs to step=fast; set both or neither")
+    if cfg.answer_weight!=1 and cfg.step!='plain':
+        raise ValueError(f"answer_weight={cfg.answer_weight} belongs to step=plain")
     cfg.model_config()
     check_schedule(*cfg._plan())
 

@@ -18,6 +18,7 @@ from fastcore.basics import patch
 from torch import Tensor
 from ..core import (DROPPINGS, OtherFormat, atomic_write, free_memory, hash_int,
     lock_folder, pick_dtype, progress_bar)
+from ..corpus import ANSWER
 from ..data import TokenDataset
 from ..fast.faststep import FusedLoss, faster_dtype, pick_micro_batch
 from ..fast.kernels import kept_heap
@@ -175,7 +176,8 @@ def _build_step(self:Trainer, dtype):
     "The step, with products in `dtype`"
     c = self.config
     rows = c.batch_size//self.team.world
-    loss = PlainLoss(self.model, dtype)
+    mark = self.train.tokenizer.encode_ordinary(ANSWER)
+    loss = PlainLoss(self.model, dtype, mark, c.answer_weight)
     if c.step=='fast':
         loss = FusedLoss(self.model, dtype, compile=c.compile)
         loss.notes.insert(0, f"fast step: products in {str(dtype).removeprefix('torch.')}")
