@@ -118,8 +118,8 @@ def test_mirror_by_every_road(data, tmp_path, monkeypatch):
     "As a flag, in YAML, in a dictionary; and a run can read the config.yaml that it wrote"
     monkeypatch.chdir(tmp_path)
     Path('mine.yaml').write_text('mirror: drive\n')
-    for out,args in dict(flag=flags(mirror='drive'), file=['--config', 'mine.yaml', *flags()]).items():
-        main(['--data', str(data), '--out', out, *args, '--max-steps', '5'])
+    for out,args in dict(flag=flags(mirror='drive', max_steps=5), file=['--config', 'mine.yaml', *flags(max_steps=5)]).items():
+        main(['--data', str(data), '--out', out, *args])
         home, = Path('drive').glob(f'{out}-*')
         assert steps(home/'checkpoints')==[5]
         config = TrainConfig.from_yaml(f'{out}/config.yaml')
