@@ -475,7 +475,7 @@ def doctor(
 # %% ../nbs/09_cli.ipynb #76cd1a0f
 QUICKSTART = dict(preset='nano', dropout=0., max_steps=1000, batch_size=16, optimizer='muon',
     lr=3e-3, schedule='wsd', min_lr=0., warmup_steps=40, eval_every=200, eval_tokens=8192,
-    save_every=200, order='documents', answer_weight=5.)             # the same as configs/nano.yaml
+    save_every=200)                                              # the same as configs/nano.yaml
 
 # %% ../nbs/09_cli.ipynb #6eee8d27
 def _cases(data, tokenizer, T, n):

@@ -6,9 +6,10 @@ Docs: https://lightbrain-dev.github.io/lightbrain/corpus.html.md"""
 
 # %% auto #0
 __all__ = ['ONSETS', 'MIDDLES', 'ENDINGS', 'STEMS', 'KINDS', 'OUTCOMES', 'PEOPLE', 'PLACES', 'CONTROLS', 'FIELDS', 'BACKGROUND',
-           'METHODS', 'RESULTS', 'QUESTIONS', 'ANSWERS', 'VERDICTS', 'P_VALUES', 'WITH_INTERVAL', 'EVIDENCE', 'SCALES',
-           'CHANGES', 'MOVED', 'MEANS', 'ASKED', 'FIRST_PUBID', 'ANSWER', 'decide', 'interval', 'synthetic_record',
-           'synthetic_records', 'render_record', 'pubmed_id', 'pubmedqa_record', 'entropy', 'entropy_floor']
+           'METHODS', 'RESULTS', 'QUESTIONS', 'ANSWERS', 'VERDICTS', 'FIRST_PUBID', 'SCALES', 'CHANGES', 'MOVED',
+           'MEANS', 'ASKED', 'SIGNIFICANT', 'WITH_INTERVAL', 'ANSWER', 'decide', 'interval', 'evidence',
+           'synthetic_record', 'synthetic_records', 'render_record', 'pubmed_id', 'pubmedqa_record', 'entropy',
+           'entropy_floor']
 
 # %% ../nbs/00a_corpus.ipynb #3f406b11
 import random, re
@@ -57,8 +58,7 @@ FIELDS = dict(                                                       # each valu
     drug=[a+b+c for a in ONSETS for b in MIDDLES for c in ENDINGS],
     cond=[f'{s}{e} {k}' for s in STEMS for e in ('ic','al','oid') for k in KINDS],
     out=OUTCOMES, who=PEOPLE, ctl=CONTROLS, place=PLACES,
-    n=range(40, 400, 2), wk=range(2, 53),                            # patients, weeks
-    base=[o/10 for o in range(5, 91)], fell=('fell','improved'))     # change on the control
+    n=range(40, 400, 2), wk=range(2, 53))                            # patients, weeks
 
 # %% ../nbs/00a_corpus.ipynb #bf9073f4
 BACKGROUND = [
@@ -103,19 +103,49 @@ ANSWERS = dict(
            'With {p}, the effect on {out} is uncertain.'])
 
 # %% ../nbs/00a_corpus.ipynb #070beca3
+def evidence(
+    r:random.Random, # Source of randomness
+    verdict:str, # 'yes', 'no' or 'maybe'
+    diff:float, # Difference between the groups, in points
+)->tuple: # 'P = 0.03', and how the abstract reports it, perhaps '95% CI 0.4 to 5.9, P = 0.03'
+    "Statistics from which `verdict` follows"
+    p = dict(yes=r.randint(1, 4), maybe=r.randint(5, 9), no=r.randint(10, 99))[verdict]/100
+    if verdict=='yes' and r.random()<0.25: p = 0.0005
+    said = 'P < 0.001' if p<0.001 else f'P = {p:.2f}'
+    if r.random()<0.6: return said,said
+    lo,hi = interval(diff, p)
+    return said,f'95% CI {lo:.1f} to {hi:.1f}, {said}'
+
+# %% ../nbs/00a_corpus.ipynb #00a0d006
 VERDICTS = dict(yes=276, no=169, maybe=55)   # how PubMedQA's official test half is divided
-P_VALUES = dict(yes=[0.01,0.02,0.03,0.04]*3+[0.0005]*4, maybe=[o/100 for o in range(5, 10)],
-                no=[o/100 for o in range(10, 100)])                  # each equally likely
-WITH_INTERVAL = 0.4                                                  # share that prints it
+FIRST_PUBID = 900_000_000                    # far above any real PubMed number: nobody looks one up
 
-def _results(p):
-    "All results with this P value: as text, difference, interval"
-    said,z = 'P < 0.001' if p<0.001 else f'P = {p:.2f}',NormalDist().inv_cdf(1-p/2)
-    for half in range(20, 61):                                       # tenths of a point
-        diff = round(half*z/1.96)
-        yield said,diff/10,f'95% CI {(diff-half)/10:.1f} to {(diff+half)/10:.1f}'
+def _writer(r, f):
+    "A function from templates to one of them, filled in"
+    f |= {k.capitalize(): f[k].capitalize() for k in ('drug','cond','out','who')}
+    return lambda templates: r.choice(templates).format(**f)
 
-EVIDENCE = {v: [o for p in ps for o in _results(p)] for v,ps in P_VALUES.items()}
+def _record(i, f, verdict, question, why, **sections):
+    meshes = [f['cond'].title(), f['Drug'], f['who'].title(), 'Synthetic Record']
+    context = dict(contexts=list(sections.values()), labels=[*sections], meshes=meshes)
+    return dict(pubid=FIRST_PUBID+i, question=question, long_answer=why, final_decision=verdict,
+                context=context)
+
+def _easy(r, i):
+    "One outcome; the P value answers"
+    verdict = r.choices(list(VERDICTS), VERDICTS.values())[0]
+    diff,base = round(r.uniform(1, 9), 1),round(r.uniform(0.5, 9), 1)
+    p,ev = evidence(r, verdict, diff)
+    f = dict(drug=r.choice(ONSETS)+r.choice(MIDDLES)+r.choice(ENDINGS),
+             cond=r.choice(STEMS)+r.choice(('ic','al','oid'))+' '+r.choice(KINDS),
+             out=r.choice(OUTCOMES), who=r.choice(PEOPLE), ctl=r.choice(CONTROLS),
+             place=r.choice(PLACES), n=r.randrange(40, 400, 2), wk=r.randint(2, 52),
+             fell=r.choice(('fell','improved')), diff=diff, base=base, all=round(diff+base, 1),
+             p=p, ev=ev)
+    say = _writer(r, f)
+    question,why = say(QUESTIONS),say(ANSWERS[verdict])
+    return _record(i, f, verdict, question, why, BACKGROUND=say(BACKGROUND), METHODS=say(METHODS),
+                   RESULTS=say(RESULTS))
 
 # %% ../nbs/00a_corpus.ipynb #00a0d003
 SCALES = ['High scores meant {mean} {out}.',
@@ -136,47 +166,29 @@ ASKED = dict(
           'Is a higher score better?'])
 
 # %% ../nbs/00a_corpus.ipynb #00a0d004
-FIRST_PUBID = 900_000_000                    # far above any real PubMed number: nobody looks one up
+def _results(p):
+    "All results with this P value, equally likely: as text, difference, interval"
+    said,z = 'P < 0.001' if p<0.001 else f'P = {p:.2f}',NormalDist().inv_cdf(1-p/2)
+    for half in range(20, 61):                                       # tenths of a point
+        diff = round(half*z/1.96)
+        yield said,diff/10,f'95% CI {(diff-half)/10:.1f} to {(diff+half)/10:.1f}'
 
-def _about(r, verdict):
-    "What a record is about: all its fields, drawn at random"
-    f = {k: r.choice(v) for k,v in FIELDS.items()}
-    said,diff,ci = r.choice(EVIDENCE[verdict])
-    f |= dict(p=said, diff=diff, ev=f'{ci}, {said}' if r.random()<WITH_INTERVAL else said)
-    f['all'] = round(diff+f['base'], 1)
-    return f
-
-def _record(i, f, verdict, question, why, **sections):
-    contexts = list(sections.values())
-    meshes = [f['cond'].title(), f['drug'].capitalize(), f['who'].title(), 'Synthetic Record']
-    return dict(pubid=FIRST_PUBID+i, question=question, long_answer=why, final_decision=verdict,
-                context=dict(contexts=contexts, labels=[*sections], meshes=meshes))
-
-def _writer(r, f):
-    "A function from templates to one of them, filled in"
-    f |= {k.capitalize(): f[k].capitalize() for k in ('drug','cond','out','who')}
-    return lambda templates: r.choice(templates).format(**f)
+SIGNIFICANT = [o for p in [0.01,0.02,0.03,0.04]*3+[0.0005]*4 for o in _results(p)]
+WITH_INTERVAL = 0.4                                                  # share that prints it
 
 # %% ../nbs/00a_corpus.ipynb #00a0d005
-def _easy(r, i):
-    "One outcome; the P value answers"
-    verdict = r.choices(list(VERDICTS), VERDICTS.values())[0]
-    f = _about(r, verdict)
-    say = _writer(r, f)
-    return _record(i, f, verdict, say(QUESTIONS), say(ANSWERS[verdict]), BACKGROUND=say(BACKGROUND),
-                   METHODS=say(METHODS), RESULTS=say(RESULTS))
-
 def _harder(r, i):
     "Scores on a scale; only both sentences together answer"
+    f = {k: r.choice(v) for k,v in FIELDS.items()}
+    said,diff,ci = r.choice(SIGNIFICANT)
     rose,good = r.random()<0.5,r.random()<0.5
-    f = _about(r, 'yes')                                             # always significant
-    f |= dict(moved=r.choice(MOVED['rose' if rose else 'fell']),
+    f |= dict(diff=diff, ev=f'{ci}, {said}' if r.random()<WITH_INTERVAL else said,
+              moved=r.choice(MOVED['rose' if rose else 'fell']),
               mean=r.choice(MEANS['good' if good else 'bad']))
     say = _writer(r, f)
     scale,change = say(SCALES),say(CHANGES)
     results = f'{scale} {change}' if r.random()<0.5 else f'{change} {scale}'
-    answers = dict(helped=rose==good, rose=rose, good=good)
-    kinds = r.sample(list(ASKED), 3)
+    answers,kinds = dict(helped=rose==good, rose=rose, good=good),r.sample(list(ASKED), 3)
     asked = [[say(ASKED[k]), 'yes' if answers[k] else 'no'] for k in kinds]
     question,verdict = asked[kinds.index('helped')]
     return _record(i, f, verdict, question, '', BACKGROUND=say(BACKGROUND), METHODS=say(METHODS),
@@ -186,17 +198,18 @@ def _harder(r, i):
 def synthetic_record(
     i:int, # Number of the record, from 0
     seed:int=0, # Another seed, another corpus
-    level:int=2, # 2: only two sentences together answer; 1, the easy level: a P value does
+    level:int=1, # 1: a P value answers; 2: only two sentences together do
 )->dict: # One record with the fields of PubMedQA's Hugging Face copy; level 2: `asked`, too
     "Invent record `i`: a pure function of `(seed, level, i)`"
-    if level not in (1, 2): raise ValueError(f"level={level} does not exist; choose 1 or 2")
-    return (_easy,_harder)[level-1](random.Random(f'lightbrain/{seed}/{level}/{i}'), i)
+    if level==1: return _easy(random.Random(f'lightbrain/{seed}/{i}'), i)
+    if level==2: return _harder(random.Random(f'lightbrain/{seed}/2/{i}'), i)
+    raise ValueError(f"level={level} does not exist; choose 1 or 2")
 
 # %% ../nbs/00a_corpus.ipynb #30460a17
 def synthetic_records(
     n:int, # How many; 20,000 take a second or two
     seed:int=0, # Another seed, another corpus
-    level:int=2, # As for `synthetic_record`
+    level:int=1, # As for `synthetic_record`
 )->list: # Records 0..n-1, each about 60 words of synthetic text
     "Invent `n` PubMedQA-shaped records about drugs and conditions that do not exist"
     if n<1: raise ValueError(f"n={n} records is not a corpus; ask for at least 1")
@@ -282,52 +295,76 @@ def entropy(
     return log(n)-sum(c*log(c) for c in counts.values() if c)/n
 
 # %% ../nbs/00a_corpus.ipynb #00a0d022
-_VALUES = FIELDS | dict(moved=sum(MOVED.values(), []), mean=sum(MEANS.values(), []))
+def _tenths(low, high):
+    "How often each number comes up in round(r.uniform(low, high), 1)"
+    return Counter({o/10: 0.5 if o/10 in (low,high) else 1. for o in range(int(10*low), 10*high+1)})
+
+_VALUES = {k: Counter(v) for k,v in FIELDS.items()} | dict(base=_tenths(0.5, 9),
+    fell=Counter(['fell','improved']), moved=Counter(sum(MOVED.values(), [])),
+    mean=Counter(sum(MEANS.values(), [])))
+
+def _evidence(level, verdict):
+    "How often each result comes up: as text, difference, interval"
+    if level==2: return Counter(SIGNIFICANT)
+    ps = dict(yes=[0.01,0.02,0.03,0.04]*3+[0.0005]*4, maybe=[o/100 for o in range(5, 10)],
+              no=[o/100 for o in range(10, 100)])
+    found = Counter()
+    for p in ps[verdict]:
+        said = 'P < 0.001' if p<0.001 else f'P = {p:.2f}'
+        for diff,w in _tenths(1, 9).items():
+            low,high = interval(diff, p)
+            found[said,diff,f'95% CI {low:.1f} to {high:.1f}'] += w
+    return found
 
 def _kinds(level):
-    "(share, verdict that the evidence is for, lists of templates) of each kind of record"
-    if level==2: return [(1., 'yes', [BACKGROUND, METHODS, SCALES, CHANGES, *ASKED.values()])]
-    return [(n/sum(VERDICTS.values()), v, [BACKGROUND, METHODS, RESULTS, QUESTIONS, ANSWERS[v]])
-            for v,n in VERDICTS.items()]
+    "(share, results, lists of templates) of each kind of record"
+    if level==2:
+        lists = [BACKGROUND, METHODS, SCALES, CHANGES, *ASKED.values()]
+        return [(1., 'yes', _evidence(2, 'yes'), lists)]
+    return [(n/sum(VERDICTS.values()), v, _evidence(1, v),
+             [BACKGROUND, METHODS, RESULTS, QUESTIONS, ANSWERS[v]]) for v,n in VERDICTS.items()]
 
+# %% ../nbs/00a_corpus.ipynb #00a0d032
 def _fields(template): return {o.lower() for o in re.findall(r'{(\w+)}', template)}
 
 def _mean(values): return sum(values)/len(values)
 
-def _nats(verdict, lists):
+def _without_interval(results):
+    plain = Counter()
+    for (said,diff,_),w in results.items(): plain[said,diff] += w
+    return plain
+
+def _nats(results, lists):
     "Entropy of a kind of record, by what is drawn"
     nats = dict(wording=sum(log(len(o)) for o in lists))
     for k,values in _VALUES.items():
         unseen = 1.
         for templates in lists: unseen *= _mean([k not in _fields(t) for t in templates])
-        nats[k] = (1-unseen)*log(len(values))
-    results,w = EVIDENCE[verdict],WITH_INTERVAL
-    plain,full = entropy(Counter(o[:2] for o in results)),entropy(Counter(results))
+        nats[k] = (1-unseen)*entropy(values)
+    w,plain = WITH_INTERVAL,entropy(_without_interval(results))
     room = sum(_mean(['ev' in _fields(t) for t in o]) for o in lists)   # for an interval
-    nats['evidence'] = plain+room*(entropy(Counter(yes=w, no=1-w))+w*(full-plain))
+    nats['evidence'] = plain+room*(entropy(Counter(yes=w, no=1-w))+w*(entropy(results)-plain))
     return nats
 
 # %% ../nbs/00a_corpus.ipynb #00a0d024
-def _spread(verdict):
+def _spread(results):
     "For each field, how often each text stands in its place"
-    spread = {k: Counter(map(str, v)) for k,v in _VALUES.items()}
+    spread = {k: Counter({str(o): w for o,w in v.items()}) for k,v in _VALUES.items()}
     for k in ('drug','cond','out','who'):
-        spread[k.capitalize()] = Counter(o.capitalize() for o in _VALUES[k])
-    results,w = EVIDENCE[verdict],WITH_INTERVAL
-    spread['p'] = Counter(o[0] for o in results)
-    diffs = Counter(o[1] for o in results)
-    spread['diff'] = Counter({str(d): c for d,c in diffs.items()})
-    spread['ev'] = Counter({k: c*(1-w) for k,c in spread['p'].items()})
-    for said,_,ci in results: spread['ev'][f'{ci}, {said}'] += w
-    spread['all'] = Counter()
-    for d,c in diffs.items():
-        for b in FIELDS['base']: spread['all'][str(round(d+b, 1))] += c
+        spread[k.capitalize()] = Counter({o.capitalize(): w for o,w in _VALUES[k].items()})
+    for k in ('p','diff','ev','all'): spread[k] = Counter()
+    for (said,diff,ci),w in results.items():
+        spread['p'][said] += w
+        spread['diff'][str(diff)] += w
+        spread['ev'][said] += w*(1-WITH_INTERVAL)
+        spread['ev'][f'{ci}, {said}'] += w*WITH_INTERVAL
+    for diff,w in spread['diff'].items():
+        for b,v in _VALUES['base'].items(): spread['all'][str(round(float(diff)+b, 1))] += w*v
     return spread
 
 def _mean_length(measure, template, spread):
     "Mean of `measure` over all ways to fill a template in"
-    names = re.findall(r'{(\w+)}', template)
-    first = {k: next(iter(spread[k])) for k in names}
+    first = {k: next(iter(spread[k])) for k in re.findall(r'{(\w+)}', template)}
     size = lambda f: measure(' '+template.format(**f))
     total = start = size(first)
     for k in first:
@@ -339,8 +376,8 @@ def _mean_length(measure, template, spread):
 def _record_length(measure, level):
     "Mean of `measure` over all records of a level"
     length = 0.
-    for share,verdict,lists in _kinds(level):
-        spread = _spread(verdict)
+    for share,verdict,results,lists in _kinds(level):
+        spread = _spread(results)
         text = sum(_mean([_mean_length(measure, t, spread) for t in o]) for o in lists)
         said = measure('\nQuestion:')+measure('\nAnswer:')+measure('.')
         answer = measure(f' {verdict}') if level==1 else _mean([measure(' yes'), measure(' no')])
@@ -349,13 +386,13 @@ def _record_length(measure, level):
 
 def entropy_floor(
     tokenizer=None, # Cuts by GPT-2's pattern; without one, there is no floor per token
-    level:int=2, # As for `synthetic_record`
-)->dict: # `record` nats, their parts in `by`, `bits_per_byte`; and `tokens` a record, nats a `token`
+    level:int=1, # As for `synthetic_record`
+)->dict: # `record` nats, its parts `by` field, `bits_per_byte`; `tokens`, nats a `token`
     "The loss that no model can beat on invented records, from the generator's own probabilities"
     if level not in (1, 2): raise ValueError(f"level={level} does not exist; choose 1 or 2")
     by = Counter(order=log(2)+log(6) if level==2 else 0., verdict=0.)
     if level==1: by['evidence'] += entropy(Counter(VERDICTS))        # a P value says both
-    for share,*kind in _kinds(level):
+    for share,_,*kind in _kinds(level):
         for k,v in _nats(*kind).items(): by[k] += share*v
     floor = dict(record=sum(by.values()), by=dict(by))
     floor['bits_per_byte'] = floor['record']/log(2)/_record_length(lambda o: len(o.encode()), level)

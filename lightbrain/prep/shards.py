@@ -111,7 +111,7 @@ class ChunkEncoder:
         ids = np.concatenate([self.ids, fresh])
         if len(ids)<=_IDS:
             self.ids = ids
-            k = new[(found['size'][new]==0) & (size[new]<=_BYTES)]     # short, and the place is free
+            k = new[(found['size'][new]==0) & (size[new]<=_BYTES)]     # short, place is free
             rows = np.zeros(len(k), _CHUNK)
             columns = dict(a=a, b=b, begin=begin, size=size, count=count)
             for name,values in columns.items(): rows[name] = values[k]

@@ -43,7 +43,7 @@ class TrainConfig:
     step:str='plain' # plain, or fast: the fused head and the kernels of the workshop `fast`
     compile:bool=False # With step=fast: let torch.compile try the body, a minute or so at the start
     order:str='windows' # windows: random starts; blocks of the tape, or documents: once an epoch
-    answer_weight:float=1. # How much the token after 'Answer:' counts; only with step=plain
+    answer_weight:float=1. # How much the token after 'Answer:' counts; unless 1, the step is plain
     weight_decay:float=0.1 # For matrices; biases and norms have none
     beta1:float=0.9 # AdamW: memory of the gradient
     beta2:float=0.95 # AdamW: memory of its square
@@ -111,8 +111,6 @@ def check_config(
         raise ValueError(f"beta1={cfg.beta1} and beta2={cfg.beta2} must be at least 0 and below 1")
     if cfg.compile and cfg.step!='fast':
         raise ValueError("compile=True belongs to step=fast; set both or neither")
-    if cfg.answer_weight!=1 and cfg.step!='plain':
-        raise ValueError(f"answer_weight={cfg.answer_weight} belongs to step=plain")
     cfg.model_config()
     check_schedule(*cfg._plan())
 

@@ -178,7 +178,9 @@ def _build_step(self:Trainer, dtype):
     rows = c.batch_size//self.team.world
     mark = self.train.tokenizer.encode_ordinary(ANSWER)
     loss = PlainLoss(self.model, dtype, mark, c.answer_weight)
-    if c.step=='fast':
+    if c.step=='fast' and c.answer_weight!=1:
+        self.note('answer_weight is not 1, so the step is the plain one')
+    if c.step=='fast' and c.answer_weight==1:
         loss = FusedLoss(self.model, dtype, compile=c.compile)
         loss.notes.insert(0, f"fast step: products in {str(dtype).removeprefix('torch.')}")
         rows = pick_micro_batch(self.model.config, rows, dtype, free_memory(self.device))
