@@ -1,4 +1,4 @@
-"""Make any number of PubMedQA-shaped records about drugs that do not exist, whose answers follow from their numbers
+"""Make any number of PubMedQA-shaped records about drugs that do not exist, whose answers follow from what they say
 
 Docs: https://lightbrain-dev.github.io/lightbrain/corpus.html.md"""
 

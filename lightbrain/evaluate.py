@@ -7,10 +7,11 @@ Docs: https://lightbrain-dev.github.io/lightbrain/evaluate.html.md"""
 # %% auto #0
 __all__ = ['ANSWER_WORDS', 'confusion_matrix', 'macro_f1', 'wilson', 'Score', 'mean_and_se', 'check_weights', 'perplexity',
            'bits_per_byte', 'bytes_per_token', 'ngram_keys', 'ngram_probs', 'ngram_losses', 'answer_ids',
-           'logits_after', 'answer_scores', 'QAResult', 'score_answers', 'tokenizer_of', 'pubmedqa']
+           'logits_after', 'answer_scores', 'QAResult', 'score_answers', 'tokenizer_of', 'pubmedqa', 'bag_of_words']
 
 # %% ../nbs/06_evaluate.ipynb #5d8f9e1e
-import math
+import math, re
+from collections import Counter
 from dataclasses import dataclass
 import numpy as np
 import torch
@@ -355,3 +356,28 @@ def pubmedqa(
                          [ANSWER_WORDS[i] for i in scores.argmax(1)],
                          truncated=sum(len(o)>room for o in prompts),
                          skipped=len(records)-len(asked), ties=int(((scores==best).sum(1)>1).sum()))
+
+# %% ../nbs/06_evaluate.ipynb #00a0d061
+def bag_of_words(
+    train, # PubMedQA records with a `final_decision`, to count in
+    test, # Others, to answer
+)->QAResult: # As from `pubmedqa`
+    "What counting words answers: multinomial naive Bayes, eq. 6.8 (McCallum & Nigam 1998)"
+    def words(o): return {*re.findall(r'[\w.]*\w', render_record(o, answer=False).lower())}
+    counts,prior = {v: Counter() for v in ANSWER_WORDS},Counter()
+    for o in train:
+        if o.get('final_decision') not in counts: continue
+        counts[o['final_decision']].update(words(o))
+        prior[o['final_decision']] += 1
+    if not prior:
+        raise ValueError("no record has a final_decision of yes, no or maybe; count in records "
+                         "that have one")
+    size = len(set().union(*counts.values()))
+    tables = {v: (counts[v], counts[v].total()+size) for v in ANSWER_WORDS if prior[v]}
+    def score(v, seen):
+        c,total = tables[v]
+        return math.log(prior[v])+sum(math.log((c[w]+1)/total) for w in seen)
+    asked = [o for o in test if o.get('final_decision')]
+    prompts = [words(o) for o in asked]
+    said = [max(tables, key=lambda v: score(v, seen)) for seen in prompts]
+    return score_answers([o['final_decision'] for o in asked], said)

@@ -80,3 +80,20 @@ def test_the_floor_follows_the_generator(monkeypatch):
     after = entropy_floor(level=2)
     assert after['record']-before['record']==pytest.approx(h(0.9)-h(0.4)+0.5*width, abs=1e-9)
     assert after['bits_per_byte']!=before['bits_per_byte']
+
+@pytest.mark.parametrize('level', [1, 2])
+def test_bag_of_words_is_naive_bayes(level):
+    "Our table of words against scikit-learn's, prediction by prediction"
+    text = pytest.importorskip('sklearn.feature_extraction.text', reason='scikit-learn is not installed')
+    from sklearn.naive_bayes import MultinomialNB
+    from lightbrain.evaluate import bag_of_words
+    records = synthetic_records(1500, level=level)
+    train,test = records[:1000],records[1000:]
+    table = text.CountVectorizer(token_pattern=r'[\w.]*\w', binary=True)
+    x = table.fit_transform(map(prompt, train))
+    known = [' '.join(w for w in table.build_analyzer()(prompt(o)) if w in table.vocabulary_) for o in test]
+    theirs = MultinomialNB().fit(x, [o['final_decision'] for o in train]).predict(table.transform(known))
+    words = {w for o in train for w in table.build_analyzer()(prompt(o))}
+    same = [a==b for a,b,o in zip(bag_of_words(train, test).predictions, theirs, test)
+            if words>=set(table.build_analyzer()(prompt(o)))]       # they pass over words they never saw, we do not
+    assert len(same)>20 and all(same)
