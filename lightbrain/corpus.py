@@ -131,6 +131,7 @@ def _record(i, f, verdict, question, why, **sections):
     return dict(pubid=FIRST_PUBID+i, question=question, long_answer=why, final_decision=verdict,
                 context=context)
 
+# %% ../nbs/00a_corpus.ipynb #00a0d007
 def _easy(r, i):
     "One outcome; the P value answers"
     verdict = r.choices(list(VERDICTS), VERDICTS.values())[0]
@@ -173,7 +174,8 @@ def _results(p):
         diff = round(half*z/1.96)
         yield said,diff/10,f'95% CI {(diff-half)/10:.1f} to {(diff+half)/10:.1f}'
 
-SIGNIFICANT = [o for p in [0.01,0.02,0.03,0.04]*3+[0.0005]*4 for o in _results(p)]
+_P_YES = [0.01,0.02,0.03,0.04]*3+[0.0005]*4     # a quarter is very small, as in `evidence`
+SIGNIFICANT = [o for p in _P_YES for o in _results(p)]
 WITH_INTERVAL = 0.4                                                  # share that prints it
 
 # %% ../nbs/00a_corpus.ipynb #00a0d005
@@ -306,7 +308,7 @@ _VALUES = {k: Counter(v) for k,v in FIELDS.items()} | dict(base=_tenths(0.5, 9),
 def _evidence(level, verdict):
     "How often each result comes up: as text, difference, interval"
     if level==2: return Counter(SIGNIFICANT)
-    ps = dict(yes=[0.01,0.02,0.03,0.04]*3+[0.0005]*4, maybe=[o/100 for o in range(5, 10)],
+    ps = dict(yes=_P_YES, maybe=[o/100 for o in range(5, 10)],
               no=[o/100 for o in range(10, 100)])
     found = Counter()
     for p in ps[verdict]:
@@ -316,8 +318,9 @@ def _evidence(level, verdict):
             found[said,diff,f'95% CI {low:.1f} to {high:.1f}'] += w
     return found
 
+# %% ../nbs/00a_corpus.ipynb #00a0d034
 def _kinds(level):
-    "(share, results, lists of templates) of each kind of record"
+    "(share, verdict, results, lists of templates) of each kind of record"
     if level==2:
         lists = [BACKGROUND, METHODS, SCALES, CHANGES, *ASKED.values()]
         return [(1., 'yes', _evidence(2, 'yes'), lists)]
@@ -384,6 +387,7 @@ def _record_length(measure, level):
         length += share*(measure('Abstract:')+text+(said+answer)*(1 if level==1 else len(ASKED)))
     return length
 
+# %% ../nbs/00a_corpus.ipynb #00a0d035
 def entropy_floor(
     tokenizer=None, # Cuts by GPT-2's pattern; without one, there is no floor per token
     level:int=1, # As for `synthetic_record`

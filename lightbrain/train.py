@@ -103,8 +103,7 @@ class PlainLoss(nn.Module):
         super().__init__()
         self.model = model
         self.dtype = dtype
-        self.mark = mark
-        self.weight = weight
+        self.mark,self.weight = mark,weight
     def forward(self,
         x:Tensor, # Token ids (B,T)
         y:Tensor, # The tokens that follow (B,T)
