@@ -63,7 +63,7 @@ def measure(run, args):
     from lightbrain.core import pick_device
     from lightbrain.data import TokenDataset
     from lightbrain.evaluate import bits_per_byte, bytes_per_token, mean_and_se, pubmedqa
-    from lightbrain.train import window_losses
+    from lightbrain.train import scored_places, scored_windows, window_losses
     from lightbrain.model import GPT
     from lightbrain.prep.sources import load_records
     from lightbrain.tokenizer import gpt2_tokenizer
@@ -76,13 +76,11 @@ def measure(run, args):
         model.save_pretrained(folder)
     model,enc = GPT.from_pretrained(folder).to(pick_device('auto')),gpt2_tokenizer()
     val,T = TokenDataset(args.data, 'validation'),model.config.block_size
-    sums,counts = window_losses(model, val.tokens, T, 32)
+    windows = scored_windows(val.tokens, T, end=enc.eot_token)
+    sums,counts = window_losses(model, val.tokens, T, 32, end=enc.eot_token)
     loss,se = mean_and_se(sums, counts)
-    bpt = bytes_per_token(val.tokens[1:], enc)
-    rows = [o.rstrip('\n').split('\t') for o in open(val.folder/'documents.tsv', encoding='utf-8') if o.startswith('validation\t')]
-    first = np.array([int(o[1]) for o in rows])
-    of = np.searchsorted(first, np.arange(len(counts))*T+1, side='right')-1      # a window counts for the source it begins in
-    source = np.array([rows[i][4] for i in of])
+    bpt = bytes_per_token(val.tokens[scored_places(*windows)], enc)
+    source = val.sources_at(windows[0])                               # a window counts for the source it begins in
     by = {s: [float(np.array(sums)[source==s].sum()/np.array(counts)[source==s].sum()), int(np.array(counts)[source==s].sum())]
         for s in sorted(set(source))}
     out = dict(loss=loss, se=se, tokens=int(sum(counts)), bytes_per_token=bpt, bits_per_byte=bits_per_byte(loss, bpt), by_source=by,

@@ -8,7 +8,7 @@ from lightbrain.evaluate import ngram_losses, perplexity
 from lightbrain.model import GPT, preset
 from lightbrain.sample import stream
 from lightbrain.tokenizer import BPETokenizer, END_OF_TEXT, train_bpe
-from lightbrain.train import train
+from lightbrain.train import scored_places, scored_windows, train
 
 folder,records,steps = sys.argv[1:] or ('runs/road', 6000, 400)
 folder,records,steps = Path(folder),int(records),int(steps)
@@ -18,8 +18,9 @@ tok = BPETokenizer(*train_bpe((d.text for d in learn), 4096), [END_OF_TEXT])
 write_tapes(docs, folder/'set', tok)
 seed_all(42)
 model = GPT(preset('nano', dropout=0.))
-train(model, folder/'set', steps, lr=3e-3, progress=False)
+train(model, folder/'set', steps, lr=3e-3, order='documents', progress=False)
 model.save_pretrained(folder/'model', tok)              # what `transformers` loads
 seen,held_out = (TokenDataset(folder/'set', o).tokens for o in ('train','validation'))
-print(perplexity(model, held_out), '\ntrigram loss', ngram_losses(seen, held_out, 4096)['trigram'])
+at = scored_places(*scored_windows(held_out, model.config.block_size, end=tok.eot_token))
+print(perplexity(model, held_out, end=tok.eot_token), '\ntrigram loss', ngram_losses(seen, held_out, 4096, at)['trigram'])
 print('Abstract:', *stream(model, tok, 'Abstract:', 60, temperature=0.7), '\n', DISCLAIMER, sep='')

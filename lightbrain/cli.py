@@ -17,6 +17,7 @@ from functools import wraps
 from pathlib import Path
 from shlex import quote
 from typing import Annotated
+import numpy as np
 from fastcore.script import anno_parser
 from .core import DISCLAIMER, atomic_write, beside, lock_folder, pick_device, settle
 from .run.config import TrainConfig, train_flags
@@ -288,17 +289,47 @@ def _both_sides(data):
         if sides[0].manifest['seal']==sides[1].manifest['seal']: return sides
     raise ValueError(f"'{data}' is made anew just now; wait until that is done, then start again")
 
+def _by_source(held_out, windows, score):
+    "Loss and tokens of each source: a window counts where it begins"
+    of,sums,counts = held_out.sources_at(windows[0]),np.array(score.sums),np.array(score.counts)
+    parts = {o: of==o for o in dict.fromkeys(of.tolist())}
+    return {o: dict(loss=sums[i].sum()/counts[i].sum(), tokens=int(counts[i].sum()))
+        for o,i in parts.items()}
+
+def _floor(held_out):
+    "Nats a token that no model can go below, where the generator of the text is known; else None"
+    from lightbrain.corpus import entropy_floor
+    m = re.fullmatch(r'synthetic(:\d+)?(:(?P<level>[12]))?', held_out.manifest['source'])
+    if not m: return
+    floor = entropy_floor(held_out.tokenizer, int(m['level'] or 2))
+    return floor['record']/(floor['tokens']-1)          # the first token is not scored, nor a surprise
+
+def _answered(train):
+    "Questions that the training text asks and answers, every so many-th document of a long one"
+    from lightbrain.corpus import records_in
+    end = np.flatnonzero(train.tokens==train.tokenizer.eot_token)
+    some = slice(None, None, -(-len(train)//_N_COUNT))
+    places = zip(np.append(0, end[:-1]+1)[some], end[some])
+    texts = (train.tokenizer.decode(train.tokens[a:b].tolist()) for a,b in places)
+    return [r for text in texts for r in records_in(text)]
+
 def _on_text(model, train, held_out, max_tokens):
     "Loss on held-out text, beside what counting achieves"
     from lightbrain.evaluate import bits_per_byte, bytes_per_token, ngram_losses, perplexity
-    tokens = held_out.tokens[:max_tokens+1]
-    score = perplexity(model, tokens)
-    bpb = bits_per_byte(score.loss, bytes_per_token(tokens[1:], held_out.tokenizer))
-    se = score.se if math.isfinite(score.se) else None
-    out = dict(loss=score.loss, perplexity=score.perplexity, loss_se=se, tokens=score.tokens,
-        bits_per_byte=bpb)
-    out |= ngram_losses(train.tokens[:_N_COUNT], tokens, model.config.vocab_size)
-    return out | dict(ngram_tokens=min(_N_COUNT, len(train)))
+    from lightbrain.train import scored_places, scored_windows
+    tokens,tok = held_out.tokens,held_out.tokenizer
+    how = dict(max_tokens=max_tokens, end=tok.eot_token)
+    score = perplexity(model, tokens, **how)
+    windows = scored_windows(tokens, model.config.block_size, **how)
+    at = scored_places(*windows)
+    out = dict(loss=score.loss, perplexity=score.perplexity,
+        loss_se=score.se if math.isfinite(score.se) else None, tokens=score.tokens,
+        bits_per_byte=bits_per_byte(score.loss, bytes_per_token(tokens[at], tok)))
+    if len(held_out.manifest['origin'])>1: out['by_source'] = _by_source(held_out, windows, score)
+    if floor := _floor(held_out): out['floor'] = floor
+    counted = train.tokens[scored_places(*scored_windows(train.tokens, 4096, _N_COUNT))]
+    out |= ngram_losses(counted, tokens, model.config.vocab_size, at)
+    return out | dict(ngram_tokens=len(counted))
 
 # %% ../nbs/09_cli.ipynb #a9ba8c40
 def evaluation(
@@ -307,12 +338,12 @@ def evaluation(
     max_tokens:int=100_000, # Validation tokens to score
 )->dict: # Loss, perplexity, bits per byte, n-gram losses, question answering
     "Measure a model on held-out text and questions"
-    from lightbrain.evaluate import pubmedqa
+    from lightbrain.evaluate import bag_of_words, pubmedqa
     from lightbrain.prep.sources import load_records
     from lightbrain.tokenizer import same_tokenizer
     if max_tokens<1:
         raise ValueError(f"max_tokens={max_tokens} must be at least 1; 100000 is usual")
-    out = {}
+    out,known = {},[]
     questions = data
     tokenizer = model.tokenizer
     settle(data)
@@ -323,12 +354,17 @@ def evaluation(
         out = _on_text(model, *sides, max_tokens)
         questions = Path(data)/'questions.jsonl'
         if not questions.exists(): return out
+        known = _answered(sides[0])
     try: records = load_records(questions)
     except ValueError as e:
         if not Path(questions).is_dir(): raise
         raise ValueError(f"'{data}' is not a prepared set (no manifest.json), nor a folder of "
             f"questions: {e}") from None
     qa = pubmedqa(model, records, tokenizer)
+    if known:
+        words = bag_of_words(known, records)
+        out |= dict(bag_of_words=words.accuracy, bag_of_words_f1=words.macro_f1,
+            bag_of_words_read=len(known))
     return out | dict(questions=qa.n, accuracy=qa.accuracy, accuracy_95=list(qa.interval),
         macro_f1=qa.macro_f1, majority=qa.majority, majority_accuracy=qa.majority_accuracy,
         majority_f1=qa.majority_f1, prompts_cut=qa.truncated, questions_skipped=qa.skipped,
@@ -344,16 +380,24 @@ def report(
         counted = f"   (counted on {r['ngram_tokens']:,} training tokens)"
         out += [f"validation loss  {r['loss']:.3f} nats per token   perplexity "
             f"{r['perplexity']:.1f}   {r['bits_per_byte']:.3f} bits per byte   "
-            f"({r['tokens']:,} tokens)",
-            f"  trigram        {r['trigram']:.3f}{counted}",
+            f"({r['tokens']:,} tokens)"]
+        if 'floor' in r:
+            out.append(f"  floor          {r['floor']:.3f}   (no model can go lower: lesson 00a)")
+        out += [f"  trigram        {r['trigram']:.3f}{counted}",
             f"  bigram         {r['bigram']:.3f}",
             f"  unigram        {r['unigram']:.3f}"]
+        for name,o in r.get('by_source', {}).items():
+            out.append(f"  of {name:12} {o['loss']:.3f}   ({o['tokens']:,} tokens)")
     if 'accuracy' in r:
         lo,hi = r['accuracy_95']
         out += [f"questions        {r['accuracy']:.1%} right (95% interval {lo:.1%} to {hi:.1%}), "
             f"macro-F1 {r['macro_f1']:.1%}   ({r['questions']:,} held-out questions)",
             f"  always \"{r['majority']}\"   {r['majority_accuracy']:.1%} right, "
             f"macro-F1 {r['majority_f1']:.1%}"]
+        if 'bag_of_words' in r:
+            out.append(f"  bag of words   {r['bag_of_words']:.1%} right, macro-F1 "
+                f"{r['bag_of_words_f1']:.1%}   (naive Bayes on {r['bag_of_words_read']:,} "
+                "answers of the training text)")
         cut,skipped = r['prompts_cut'],r['questions_skipped']
         if cut or skipped:
             out.append(f"  {cut:,} prompts were longer than the context and lost their beginning; "
@@ -474,8 +518,8 @@ def doctor(
 
 # %% ../nbs/09_cli.ipynb #76cd1a0f
 QUICKSTART = dict(preset='nano', dropout=0., max_steps=1000, batch_size=16, optimizer='muon',
-    lr=3e-3, schedule='wsd', min_lr=0., warmup_steps=40, eval_every=200, eval_tokens=8192,
-    save_every=200)                                              # the same as configs/nano.yaml
+    lr=3e-3, schedule='wsd', min_lr=0., warmup_steps=40, order='documents', answer_weight=5.,
+    eval_every=200, eval_tokens=8192, save_every=200)                                              # the same as configs/nano.yaml
 
 # %% ../nbs/09_cli.ipynb #6eee8d27
 def _cases(data, tokenizer, T, n):

@@ -7,7 +7,7 @@ Docs: https://lightbrain-dev.github.io/lightbrain/data.html.md"""
 # %% auto #0
 __all__ = ['SPLITS', 'DOCUMENT_COLUMNS', 'SET_FORMAT', 'SET_FILES', 'ORDERS', 'Document', 'record_document', 'split_of',
            'split_documents', 'to_uint16', 'Tape', 'document_line', 'datasheet', 'write_manifest', 'set_files',
-           'write_tapes', 'get_batch', 'load_manifest', 'TokenDataset']
+           'write_tapes', 'get_batch', 'load_manifest', 'TokenDataset', 'document_windows']
 
 # %% ../nbs/02_data.ipynb #2b05dadd
 import hashlib, json, re
@@ -390,11 +390,10 @@ def _epoch(self:TokenDataset, e, n, seed):
 
 @patch
 def _beginnings(self:TokenDataset, block_size):
-    "Where documents begin, as far as a whole window follows"
+    "Where the windows of documents begin, as far as a whole one follows on the tape"
     key = 'documents',block_size
     if key not in self._views:
-        end = self.manifest['tokenizer']['eot_token']
-        begin = np.append(0, np.flatnonzero(self.tokens==end)+1)
+        begin,_ = document_windows(self.tokens, block_size, self.manifest['tokenizer']['eot_token'])
         self._views[key] = begin[begin<len(self._view(block_size))]
     return self._views[key]
 
@@ -444,6 +443,21 @@ def batch(self:TokenDataset,
     starts = self._starts(step, batch_size, block_size, seed, order)
     return _pick(self._view(block_size), starts[rank*n:(rank+1)*n], device)
 
+# %% ../nbs/02_data.ipynb #d0c5a001
+def document_windows(
+    tokens, # Token ids (N,), of a text or of a tape of many documents
+    size:int, # Tokens per window T
+    end:int|None=None, # Id that ends a document; without one, all is one document
+)->tuple: # (starts, lengths), int64 (W,): the window at s predicts tokens s+1 .. s+length
+    "Lay windows side by side over each document, a short one last"
+    begin = np.zeros(1, dtype=np.int64)
+    if end is not None: begin = np.append(begin, np.flatnonzero(np.asarray(tokens)==end)+1)
+    room = np.diff(begin, append=len(tokens))-1              # tokens to predict in each document
+    begin,room = begin[room>0],room[room>0]
+    n = -(-room//size)                                       # its windows
+    far = size*(np.arange(n.sum())-np.repeat(n.cumsum()-n, n))
+    return np.repeat(begin, n)+far, np.minimum(size, np.repeat(room, n)-far)
+
 # %% ../nbs/02_data.ipynb #65a985f7
 @patch
 def _line_from(self:TokenDataset, f, at):
@@ -487,3 +501,15 @@ def documents_of(self:TokenDataset,
     if not path.exists(): raise ValueError(f"{path} is missing; prepare the set again")
     with open(path, 'rb') as f:
         return [self._ids_between(f, s, s+block_size+1) for s in starts]
+
+# %% ../nbs/02_data.ipynb #d0c5a003
+@patch
+def sources_at(self:TokenDataset,
+    places, # Places on the tape, from 0 (Q,)
+)->np.ndarray: # Names of sources, as texts (Q,)
+    "Which source each of these tokens came from"
+    with open(self.folder/'documents.tsv', encoding='utf-8') as f:
+        rows = [o.split('\t') for o in f if o.startswith(f'{self.split}\t')]
+    first = np.array([int(o[1]) for o in rows])
+    names = np.array([o[4] for o in rows])
+    return names[np.searchsorted(first, places, side='right')-1]

@@ -12,7 +12,7 @@ __all__ = ['ANSWER_WORDS', 'confusion_matrix', 'macro_f1', 'wilson', 'Score', 'm
 # %% ../nbs/06_evaluate.ipynb #5d8f9e1e
 import math, re
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 import numpy as np
 import torch
 import torch.nn.functional as F
@@ -75,6 +75,8 @@ class Score:
     loss:float # Mean cross-entropy, nats per token
     tokens:int # Tokens scored
     se:float # Standard error of `loss`, nats; NaN when there was a single window
+    sums:list=field(default=(), repr=False) # Summed loss of each window, nats (W,)
+    counts:list=field(default=(), repr=False) # Tokens scored in each window (W,)
     @property
     def perplexity(self)->float: # 1 or more; infinite beyond what a float holds
         "exp(loss): how many equally likely tokens would surprise as much"
@@ -123,7 +125,7 @@ def perplexity(
     tokens, # Token ids (N,), at least 2: list, array, memmap or tensor
     *,
     device=None, # Move the model there first; it stays where it is if not given
-    **how, # As for `window_losses`: block_size, batch_size, max_tokens, dtype
+    **how, # As for `window_losses`: block_size, batch_size, max_tokens, dtype, end
 )->Score: # Loss, perplexity (also as `float(...)`), tokens scored, standard error
     "`mean_loss` with its error bar; `ValueError` for weights or a loss that are no numbers"
     if device is not None: model.to(pick_device(device))
@@ -131,7 +133,7 @@ def perplexity(
     sums,counts = window_losses(model, tokens, **how)
     _check_finite(torch.tensor(sums)[:,None], 'the summed loss of window')
     loss,se = mean_and_se(sums, counts)
-    return Score(loss, sum(counts), se)
+    return Score(loss, sum(counts), se, sums, counts)
 
 # %% ../nbs/06_evaluate.ipynb #d83c7d58
 def bits_per_byte(
@@ -149,7 +151,7 @@ def bits_per_byte(
 
 # %% ../nbs/06_evaluate.ipynb #f0a39c5d
 def bytes_per_token(
-    tokens, # Token ids (N,); pass the ones that were scored, `tokens[1:]`
+    tokens, # Token ids (N,); pass the ones that were scored
     tokenizer:Tokenizer, # Theirs; has `decode_single_token_bytes`, `eot_token`, `n_vocab`
 )->float: # Mean bytes of text per token; a separator is a token of 0 bytes
     "Exact mean length of a token in bytes"
@@ -179,7 +181,8 @@ def ngram_probs(
     test, # Token ids to score (M,), at least 2
     vocab_size:int, # V
     discount:float=0.75, # Taken from every count, between 0 and 1
-)->np.ndarray: # Probability of tokens 1..M-1 under unigram, bigram, trigram (3,M-1)
+    at=None, # Places in `test` to score, 1 or more (Q,); all but the first if not given
+)->np.ndarray: # Probability of the tokens there under unigram, bigram, trigram (3,Q)
     "Absolute discounting: each order leans on the one below, the lowest on 1/V, eq. 6.6"
     train,test = as_ids(train, vocab_size),as_ids(test, vocab_size)
     if len(train)<3 or len(test)<2:
@@ -187,19 +190,20 @@ def ngram_probs(
                          f"{len(test)}; use more text")
     if not 0<discount<1:
         raise ValueError(f"discount={discount} must be between 0 and 1; 0.75 is usual")
-    p,out = np.full(len(test), 1/vocab_size),[]
+    at = np.arange(1, len(test)) if at is None else np.asarray(at)
+    p,out = np.full(len(at), 1/vocab_size),[]
     for n in 1,2,3:
         gram,count = np.unique(ngram_keys(train, n, vocab_size), return_counts=True)
         context,first = np.unique(gram//vocab_size, return_index=True)
         total = np.add.reduceat(count, first)                # how often each context was followed
         types = np.diff(first, append=len(gram))             # by how many different tokens
-        q,lower = ngram_keys(test, n, vocab_size),p[n-1:]
+        q = np.append(np.zeros(n-1, dtype=np.int64), ngram_keys(test, n, vocab_size))[at]
         c = _look_up(gram, count, q)
-        t = _look_up(context, total, q//vocab_size)
+        t = np.where(at<n-1, 0, _look_up(context, total, q//vocab_size))     # nothing before it
         u = _look_up(context, types, q//vocab_size)
-        mix = (np.maximum(c-discount, 0)+discount*u*lower)/np.maximum(t, 1)
-        p = np.concatenate([p[:n-1], np.where(t>0, mix, lower)])     # the first: no such context
-        out.append(p[1:])
+        mix = (np.maximum(c-discount, 0)+discount*u*p)/np.maximum(t, 1)
+        p = np.where(t>0, mix, p)
+        out.append(p)
     return np.stack(out)
 
 # %% ../nbs/06_evaluate.ipynb #9ce2aa29
@@ -207,9 +211,10 @@ def ngram_losses(
     train_tokens, # Token ids to count in (N,), at least 3
     test_tokens, # Token ids to score (M,); all but the first, as `perplexity` does
     vocab_size:int, # V
+    at=None, # Score only these places, such as `scored_places` (Q,)
 )->dict: # 'unigram', 'bigram', 'trigram' -> loss in nats per token
     "What counting alone achieves on the same tokens"
-    probs = ngram_probs(train_tokens, test_tokens, vocab_size)
+    probs = ngram_probs(train_tokens, test_tokens, vocab_size, at=at)
     return dict(zip(('unigram','bigram','trigram'), (-np.log(probs).mean(1)).tolist()))
 
 # %% ../nbs/06_evaluate.ipynb #3a93e4fa
@@ -377,7 +382,7 @@ def bag_of_words(
     def score(v, seen):
         c,total = tables[v]
         return math.log(prior[v])+sum(math.log((c[w]+1)/total) for w in seen)
-    asked = [o for o in test if o.get('final_decision')]
+    asked = [o for o in test if o.get('final_decision') in ANSWER_WORDS]
     prompts = [words(o) for o in asked]
     said = [max(tables, key=lambda v: score(v, seen)) for seen in prompts]
     return score_answers([o['final_decision'] for o in asked], said)

@@ -6,7 +6,8 @@ Docs: https://lightbrain-dev.github.io/lightbrain/train.html.md"""
 
 # %% auto #0
 __all__ = ['DTYPES', 'MAX_SKIPS', 'autocast', 'Guard', 'PlainLoss', 'is_out_of_memory', 'Step', 'train_step', 'eval_mode',
-           'head_losses', 'window_batches', 'as_ids', 'window_losses', 'mean_loss', 'give_tokenizer', 'train']
+           'head_losses', 'scored_windows', 'scored_places', 'as_ids', 'window_losses', 'mean_loss', 'give_tokenizer',
+           'train']
 
 # %% ../nbs/05_train.ipynb #940df26d
 import math, statistics
@@ -19,7 +20,7 @@ from fastcore.basics import patch
 from torch import nn, Tensor
 from .core import hash_int, lock_folder, pick_device, pick_dtype, progress_bar
 from .corpus import ANSWER
-from .data import TokenDataset
+from .data import TokenDataset, document_windows
 from .model import GPT, check_range, our_files
 from .optim import lr_at, make_adamw, set_lr
 from .tokenizer import same_tokenizer
@@ -307,15 +308,26 @@ def head_losses(
     return torch.cat([_part(h, y) for h,y in zip(hidden.split(rows), targets.split(rows))])
 
 # %% ../nbs/05_train.ipynb #59c783d2
-def window_batches(
-    n:int, # Tokens in the text
+def scored_windows(
+    tokens, # Token ids (N,), of a text or of a tape of many documents
     size:int, # Tokens per window T
-    batch_size:int, # Full windows per batch B
-): # Yields (start, rows, length); together they predict tokens 1..n-1 once each
-    "Lay windows side by side over a text: full ones in batches, then the short last one"
-    full,rest = divmod(n-1, size)
-    for i in range(0, full, batch_size): yield i*size, min(batch_size, full-i), size
-    if rest: yield full*size, 1, rest
+    max_tokens:int|None=None, # Score about this many, in windows spread evenly; all if not given
+    end:int|None=None, # Id that ends a document; a new window begins behind it
+)->tuple: # (starts, lengths), int64 (W,): the window at s predicts tokens s+1 .. s+length
+    "The windows that stand for a text when it is scored"
+    starts,lengths = document_windows(tokens, size, end)
+    if max_tokens is None or lengths.sum()<=max_tokens: return starts, lengths
+    keep = max(1, len(starts)*max_tokens//lengths.sum())
+    some = np.arange(keep)*len(starts)//keep
+    return starts[some], lengths[some]
+
+def scored_places(
+    starts, # From `scored_windows` (W,)
+    lengths, # (W,)
+)->np.ndarray: # int64 (sum of lengths,)
+    "Where the predicted tokens stand, window after window"
+    first = np.repeat(starts+1-(np.cumsum(lengths)-lengths), lengths)
+    return first+np.arange(len(first))
 
 # %% ../nbs/05_train.ipynb #07e9662a
 def as_ids(
@@ -340,41 +352,43 @@ def window_losses(
     tokens, # Token ids (N,), at least 2: list, array, memmap or tensor
     block_size:int|None=None, # Window T in tokens; the model's context if not given
     batch_size:int=8, # Windows per forward pass B
-    max_tokens:int|None=None, # Score at most this many tokens, from the front; all if not given
+    max_tokens:int|None=None, # Score about this many, as `scored_windows` spreads them
     dtype:torch.dtype=torch.float32, # For matrix products, whatever the model was trained in
+    end:int|None=None, # Id that ends a document; a new window begins behind it
 )->tuple: # (summed loss of each window in nats, tokens in each window), two lists (W,)
-    "Score every token but the first, once each, where the model is, with the exact softmax"
+    "Score the windows of `scored_windows`, where the model is, with the exact softmax"
     longest = model.config.block_size
     size = longest if block_size is None else block_size
     if not 1<=size<=longest:
         raise ValueError(f"block_size={size} must be between 1 and the model's context {longest}")
     if batch_size<1: raise ValueError(f"batch_size={batch_size} must be at least 1; try 8")
-    tokens = (tokens if isinstance(tokens, Tensor) else np.asarray(tokens)).reshape(-1)
-    if max_tokens is not None:
-        if max_tokens<1:
-            raise ValueError(f"max_tokens={max_tokens} must be at least 1; leave it out for all")
-        tokens = tokens[:max_tokens+1]
-    if len(tokens)<2:
+    if max_tokens is not None and max_tokens<1:
+        raise ValueError(f"max_tokens={max_tokens} must be at least 1; leave it out for all")
+    if isinstance(tokens, Tensor): tokens = tokens.detach().cpu().numpy()
+    tokens = np.asarray(tokens).reshape(-1)
+    starts,lengths = scored_windows(tokens, size, max_tokens, end)
+    if not len(starts):
         raise ValueError(f"a loss needs 2 tokens, one to read and one to predict, got "
                          f"{len(tokens)}; use a longer text")
     weight = model.lm_head.weight
     fast = torch.autocast(weight.device.type, dtype=dtype, enabled=dtype!=torch.float32)
-    sums,counts = [],[]
+    sums,order = np.zeros(len(starts)),np.argsort(-lengths, kind='stable')     # like with like
     with eval_mode(model), fast:
-        for start,rows,t in window_batches(len(tokens), size, batch_size):
-            win = as_ids(tokens[start:start+rows*t+1], len(weight))
-            win = torch.from_numpy(win).to(weight.device)
-            x,y = win[:-1].view(rows, t),win[1:]                        # (B,T), (B*T,)
-            losses = head_losses(model.hidden(x).flatten(0, 1), weight, y)
-            sums += losses.view(rows, t).cpu().double().sum(1).tolist()
-            counts += [t]*rows
-    return sums, counts
+        for rows in np.split(order, range(batch_size, len(order), batch_size)):
+            t = np.arange(lengths[rows[0]]+1)
+            at = starts[rows,None]+np.minimum(t, lengths[rows,None])           # (B,T+1)
+            win = torch.from_numpy(as_ids(tokens[at], len(weight)).reshape(at.shape))
+            win,scored = win.to(weight.device),torch.from_numpy(t[1:]<=lengths[rows,None])
+            h = model.hidden(win[:,:-1])[scored]                               # (N,C)
+            losses = head_losses(h, weight, win[:,1:][scored]).cpu().double()
+            sums[rows] = [o.sum() for o in losses.split(lengths[rows].tolist())]
+    return sums.tolist(), lengths.tolist()
 
 # %% ../nbs/05_train.ipynb #4b7d9e15
 def mean_loss(
     model:nn.Module, # A GPT: `hidden`, `lm_head`, `config`
     tokens, # Token ids (N,), at least 2: list, array, memmap or tensor
-    **how, # As for `window_losses`: block_size, batch_size, max_tokens, dtype
+    **how, # As for `window_losses`: block_size, batch_size, max_tokens, dtype, end
 )->float: # Nats per token; NaN if the model computes NaN
     "The mean loss of a text: in training, in a report and in a benchmark it is this one"
     sums,counts = window_losses(model, tokens, **how)
@@ -428,7 +442,7 @@ def train(
     loss = PlainLoss(model, dtype or pick_dtype(device), mark, answer_weight)
     step = Step(model, optimizer or make_adamw(model, lr), loss=loss)
     warmup = steps//10 if warmup is None else warmup
-    score = dict(max_tokens=eval_tokens, dtype=step.dtype)
+    score = dict(max_tokens=eval_tokens, dtype=step.dtype, end=data.tokenizer.eot_token)
     def measure(): return mean_loss(model, held_out.tokens, **score)
     log = [dict(step=0, val_loss=measure())]
     bar = progress_bar(total=steps, unit='step', disable=not progress)

@@ -122,15 +122,20 @@ def deaf_to(name, default):
 # Bits per byte: the bits of these tokens, over the bytes of these tokens
 
 def bits_are_of_the_same_tokens_as_bytes(place):
+    "On all of the held-out side, document by document, in windows of 16"
     enc,m = gpt2_tokenizer(),place.model
-    tokens = TokenDataset(place.data, 'validation').tokens
-    size = lambda i: 0 if i==enc.eot_token else len(enc.decode_single_token_bytes(int(i)))
-    n = next(i for i in range(100, 200) if size(tokens[i])!=size(tokens[0]))      # else one end stands for the other
-    r,ids = cli.evaluation(m, place.data, n),torch.tensor(tokens[:n+1].astype('int64'))
+    tape = TokenDataset(place.data, 'validation').tokens.astype('int64').tolist()
+    size = lambda i: 0 if i==enc.eot_token else len(enc.decode_single_token_bytes(i))
+    r,nats,n,bytes_ = cli.evaluation(m, place.data),0.,0,0
     with loop.eval_mode(m):
-        nats = sum(m(ids[None,i:min(i+16, n)], ids[None,i+1:min(i+16, n)+1])[1].item()*(min(i+16, n)-i) for i in range(0, n, 16))
+        while tape:
+            doc,tape = torch.tensor(tape[:tape.index(enc.eot_token)+1]),tape[tape.index(enc.eot_token)+1:]
+            for i in range(0, len(doc)-1, 16):
+                y = doc[i+1:i+17]
+                nats += m(doc[None,i:i+len(y)], y[None])[1].item()*len(y)
+            n,bytes_ = n+len(doc)-1,bytes_+sum(map(size, doc[1:].tolist()))
     assert r['tokens']==n and abs(r['loss']-nats/n)<1e-4*r['loss']
-    assert abs(r['bits_per_byte']-nats/math.log(2)/sum(map(size, tokens[1:n+1])))<1e-4*r['bits_per_byte']
+    assert abs(r['bits_per_byte']-nats/math.log(2)/bytes_)<1e-4*r['bits_per_byte']
 
 def shifted_bytes(cut):
     def plant(m):
@@ -139,8 +144,12 @@ def shifted_bytes(cut):
     return plant
 
 def one_token_less(m):
-    real = loop.window_batches
-    m.setattr(loop, 'window_batches', lambda n, *a: real(n-1, *a))
+    real = loop.document_windows
+    m.setattr(loop, 'document_windows', lambda tokens, *a: real(tokens[:-1], *a))
+
+def crosses_documents(m):
+    real = loop.document_windows
+    m.setattr(loop, 'document_windows', lambda tokens, size, end: real(tokens, size))
 
 # One mean loss: every token but the first, once, in float32 whatever goes on around it
 
@@ -266,7 +275,7 @@ FAULTS = {
     'pubmedqa keeps the start': (a_long_prompt_keeps_its_end, rewrite(evaluate, 'pubmedqa', 'o[-room:]', 'o[:room]')),
     "Muon's shape factor is missing": (muon_steps_fit_the_shape, rewrite(muon, 'muon_update', 'alpha=-lr*longer', 'alpha=-lr')),
     "Muon's shape factor upside down": (muon_steps_fit_the_shape, rewrite(muon, 'muon_update', 'p.shape[0]/p.shape[1]', 'p.shape[1]/p.shape[0]')),
-    'one window less': (mean_loss_is_of_every_token, rewrite(loop, 'window_batches', 'if rest:', 'if 0:')),
+    'one window less': (mean_loss_is_of_every_token, one_token_less),
     'in the format around it': (mean_loss_is_of_every_token, rewrite(loop, 'window_losses', 'with eval_mode(model), fast:', 'with eval_mode(model):')),
     'the first token of an answer': (an_answer_counts_as_a_whole,
         rewrite(evaluate, 'pubmedqa', 'answer_ids(tokenizer)', '[a[:1] for a in answer_ids(tokenizer)]')),
@@ -277,8 +286,9 @@ FAULTS = {
     '--top-k is ignored': (narrow(top_k=1), deaf_to('top_k', None)),
     '--temperature is ignored': (narrow(temperature=0.), deaf_to('temperature', 30.)),
     '--seed is ignored': (the_seed_decides, deaf_to('generator', None)),
-    'bytes of a token that is not scored': (bits_are_of_the_same_tokens_as_bytes, rewrite(cli, '_on_text', 'tokens[1:]', 'tokens')),
-    'bytes of the tokens read': (bits_are_of_the_same_tokens_as_bytes, rewrite(cli, '_on_text', 'tokens[1:]', 'tokens[:-1]')),
+    'bytes of tokens that are not scored': (bits_are_of_the_same_tokens_as_bytes, rewrite(cli, '_on_text', 'bytes_per_token(tokens[at]', 'bytes_per_token(tokens')),
+    'bytes of the tokens read': (bits_are_of_the_same_tokens_as_bytes, rewrite(cli, '_on_text', 'bytes_per_token(tokens[at]', 'bytes_per_token(tokens[at-1]')),
+    'a window reads the document before': (bits_are_of_the_same_tokens_as_bytes, crosses_documents),
     'bytes of one token less': (bits_are_of_the_same_tokens_as_bytes, shifted_bytes(slice(1, None))),
     'one token is not scored': (bits_are_of_the_same_tokens_as_bytes, one_token_less),
 } | {f'{name} reads weights that are NaN': (a_row_of_nan_is_refused(READ[name]), unchecked) for name in READ

@@ -105,6 +105,7 @@ def run_figure(
     rows:list, # From `read_metrics`
     kind:str, # 'loss', 'lr' or 'throughput'
     band:dict|None=None, # From `make_band` or `load_band`: drawn behind the loss
+    lines:dict|None=None, # Name -> a loss to draw a line at, such as that of the trigram
 ): # A `matplotlib.figure.Figure`
     "One figure of a run; `ValueError` if there is nothing to draw"
     try: from matplotlib.figure import Figure  # no pyplot: nothing global is touched
@@ -125,6 +126,8 @@ def run_figure(
         if seen := _points(rows, 'val_loss'):
             ax.plot(*zip(*seen), 'o-', ms=3, label='validation')
             title = f'validation loss {seen[0][1]:.2f} to {seen[-1][1]:.2f}'
+        for i,(name,y) in enumerate((lines or {}).items()):
+            ax.axhline(y, color='k', lw=1, ls=('--',':')[i%2], label=f'{name} {y:.2f}')
         ax.legend()
     broken = sum(not math.isfinite(v) for v in values)
     if broken: title += f'; {broken} are no numbers'
@@ -135,9 +138,12 @@ def run_figure(
 def plot_run(
     run:str|Path, # A run folder
 )->list: # Paths of the PNG files
-    "Draw loss, learning rate and throughput of a run into its folder `plots/`"
-    rows = read_metrics(run)
-    figs = {Path(run)/'plots'/f'{kind}.png': run_figure(rows, kind) for kind in PLOTS}
+    "Draw loss, learning rate, throughput into `plots/`; with `evaluation.json`, floor and trigram"
+    rows,scores = read_metrics(run),Path(run)/'evaluation.json'
+    found = json.loads(scores.read_text(encoding='utf-8')) if scores.exists() else {}
+    lines = {o: found[o] for o in ('trigram','floor') if o in found}
+    figs = {Path(run)/'plots'/f'{kind}.png': run_figure(rows, kind, lines=lines)
+            for kind in PLOTS}
     (Path(run)/'plots').mkdir(exist_ok=True)
     for path,fig in figs.items(): fig.savefig(path, dpi=110)
     return [*figs]

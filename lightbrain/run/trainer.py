@@ -624,7 +624,8 @@ def _write(self:Trainer, **row):
 def _validate(self:Trainer):
     "Measure and log the validation loss; number 0 does, the others wait"
     if not self.team.first: return
-    how = dict(max_tokens=self.config.eval_tokens, dtype=self.stepper.dtype)
+    how = dict(max_tokens=self.config.eval_tokens, dtype=self.stepper.dtype,
+        end=self.val.manifest['tokenizer']['eot_token'])
     self.val_loss = mean_loss(self.model, self.val.tokens, **how)
     self.val_step = self.step
     self._write(val_loss=self.val_loss)
