@@ -16,8 +16,8 @@ from lightbrain.run.trainer import Trainer
 from lightbrain.tokenizer import BPETokenizer, train_bpe
 
 # as in lesson run/05, "Use it": number of documents, settings
-COMMON = dict(preset='nano', dropout=0., lr=3e-3, warmup_steps=40, eval_tokens=8192, save_every=800, device='cpu',
-    dtype='float32')
+COMMON = dict(preset='nano', dropout=0., optimizer='muon', lr=3e-3, schedule='wsd', min_lr=0., warmup_steps=40,
+    order='documents', answer_weight=5., eval_tokens=8192, save_every=800, device='cpu', dtype='float32')
 RUNS = {'nano-ci':(1500, dict(vocab_size=512, n_layer=2, n_head=2, n_embd=64, max_steps=100, eval_every=50)),
     'nano':(20_000, dict(max_steps=800, eval_every=200))}
 SEEDS = 1,2,3,4                                                         # the lesson itself uses 42

@@ -517,7 +517,7 @@ def doctor(
     return r
 
 # %% ../nbs/09_cli.ipynb #76cd1a0f
-QUICKSTART = dict(preset='nano', dropout=0., max_steps=1000, batch_size=16, optimizer='muon',
+QUICKSTART = dict(preset='nano', dropout=0., max_steps=800, batch_size=16, optimizer='muon',
     lr=3e-3, schedule='wsd', min_lr=0., warmup_steps=40, order='documents', answer_weight=5.,
     eval_every=200, eval_tokens=8192, save_every=200)                                              # the same as configs/nano.yaml
 
@@ -589,7 +589,7 @@ def _quick_set(source, data):
 def quickstart(
     source:str='synthetic', # The embedded corpus, or anything lightbrain-prepare reads
     out:str=None, # Folder of the run; runs/quickstart, with the source's name for other sources
-    max_steps:int=None, # Optimizer steps; 1,000 if not given, or four passes over a small source
+    max_steps:int=None, # Optimizer steps; 800 if not given, or four passes over a small source
     seed:int=42, # Fixes weights and batches
     device:str='auto', # auto, cpu, cuda or mps
 )->dict: # From `evaluation`
@@ -624,7 +624,8 @@ def quickstart(
     print('5/5 sample')
     show_samples(t.model, data)
     verb = 'beats' if r['loss']<r['trigram'] else 'does not beat'
-    print(f"\nThe model {verb} the trigram: {r['loss']:.3f} against {r['trigram']:.3f} nats.\n"
+    floor = f", with a floor at {r['floor']:.3f}" if 'floor' in r else ''
+    print(f"\nThe model {verb} the trigram: {r['loss']:.3f} against {r['trigram']:.3f} nats{floor}.\n"
         f"plots: {', '.join(map(str, paths))}\n"
         f"model: {run/'model'}   scores: {run/'evaluation.json'}\n"
         f"{time.perf_counter()-start:.0f} s in all\n"

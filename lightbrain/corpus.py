@@ -110,7 +110,7 @@ WITH_INTERVAL = 0.4                                                      # share
 def _results(p):
     "All results with this P value, equally likely: as text, difference, interval"
     said,z = 'P < 0.001' if p<0.001 else f'P = {p:.2f}',NormalDist().inv_cdf(1-p/2)
-    for half in range(20, 61):                                           # tenths of a point
+    for half in range(20, 61, 5):                                        # tenths of a point
         diff = round(half*z/1.96)
         yield said,diff/10,f'95% CI {(diff-half)/10:.1f} to {(diff+half)/10:.1f}'
 

@@ -423,10 +423,11 @@ def train(
     device='auto', # Anything `pick_device` takes
     eval_every:int=200, # Steps between validation losses
     eval_tokens:int=8192, # Validation tokens to score each time
+    metrics=None, # What else to log then: a function of the model, which returns a dict of numbers
     out:str|Path|None=None, # A folder for the model, saved after each validation
     seed:int=42, # Fixes batches and dropout
     progress:bool=True, # Show a progress bar?
-)->list: # A dict a step: 'step', 'loss', 'lr', 'norm', and 'val_loss' where it was measured
+)->list: # A dict a step: 'step', 'loss', 'lr', 'norm'; 'val_loss' and `metrics` where measured
     "Batch, step, update, log, save: train a model on a set"
     for name,n in dict(steps=steps, batch_size=batch_size, eval_every=eval_every).items():
         if type(n) is not int or n<1:
@@ -443,8 +444,10 @@ def train(
     step = Step(model, optimizer or make_adamw(model, lr), loss=loss)
     warmup = steps//10 if warmup is None else warmup
     score = dict(max_tokens=eval_tokens, dtype=step.dtype, end=data.tokenizer.eot_token)
-    def measure(): return mean_loss(model, held_out.tokens, **score)
-    log = [dict(step=0, val_loss=measure())]
+    def measure():
+        return dict(val_loss=mean_loss(model, held_out.tokens, **score)) | (
+            metrics(model) if metrics else {})
+    log = [dict(step=0) | measure()]
     bar = progress_bar(total=steps, unit='step', disable=not progress)
     with torch.random.fork_rng(), bar:
         for k in range(steps):
@@ -453,7 +456,7 @@ def train(
             loss,norm = train_step(step, x, y, rate, seed=hash_int(seed, k))
             log.append(dict(step=k+1, loss=loss, lr=rate, norm=norm))
             if (k+1)%eval_every==0 or k+1==steps:
-                log[-1]['val_loss'] = measure()
+                log[-1] |= measure()
                 if out is not None: model.save_pretrained(out)
             while step.notes: bar.write(step.notes.pop(0))
             bar.set_postfix(loss=f'{loss:.3f}', refresh=False)
