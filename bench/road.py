@@ -10,8 +10,7 @@ from lightbrain.sample import stream
 from lightbrain.tokenizer import BPETokenizer, END_OF_TEXT, train_bpe
 from lightbrain.train import scored_places, scored_windows, train
 
-folder,records,steps = sys.argv[1:] or ('runs/road', 6000, 400)
-folder,records,steps = Path(folder),int(records),int(steps)
+folder,records,steps = (f(o) for f,o in zip((Path, int, int), sys.argv[1:] or ('runs/road', 6000, 400)))
 docs = [record_document(o, 'synthetic') for o in synthetic_records(records)]
 learn,_ = split_documents(docs)
 tok = BPETokenizer(*train_bpe((d.text for d in learn), 4096), [END_OF_TEXT])
@@ -20,7 +19,7 @@ seed_all(42)
 model = GPT(preset('nano', dropout=0.))
 train(model, folder/'set', steps, lr=3e-3, order='documents', progress=False)
 model.save_pretrained(folder/'model', tok)              # what `transformers` loads
-seen,held_out = (TokenDataset(folder/'set', o).tokens for o in ('train','validation'))
-at = scored_places(*scored_windows(held_out, model.config.block_size, end=tok.eot_token))
-print(perplexity(model, held_out, end=tok.eot_token), '\ntrigram loss', ngram_losses(seen, held_out, 4096, at)['trigram'])
+seen,held_out,end = *(TokenDataset(folder/'set', o).tokens for o in ('train','validation')), tok.eot_token
+at = scored_places(*scored_windows(held_out, 128, end=end))
+print(perplexity(model, held_out, end=end), '\ntrigram loss', ngram_losses(seen, held_out, 4096, at)['trigram'])
 print('Abstract:', *stream(model, tok, 'Abstract:', 60, temperature=0.7), '\n', DISCLAIMER, sep='')

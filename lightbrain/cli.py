@@ -302,7 +302,7 @@ def _floor(held_out):
     m = re.fullmatch(r'synthetic(:\d+)?(:(?P<level>[12]))?', held_out.manifest['source'])
     if not m: return
     floor = entropy_floor(held_out.tokenizer, int(m['level'] or 2))
-    return floor['record']/(floor['tokens']-1)          # the first token is not scored, nor a surprise
+    return floor['record']/(floor['tokens']-1)          # the first is neither scored nor a surprise
 
 def _answered(train):
     "Questions that the training text asks and answers, every so many-th document of a long one"
@@ -519,7 +519,7 @@ def doctor(
 # %% ../nbs/09_cli.ipynb #76cd1a0f
 QUICKSTART = dict(preset='nano', dropout=0., max_steps=800, batch_size=16, optimizer='muon',
     lr=3e-3, schedule='wsd', min_lr=0., warmup_steps=40, order='documents', answer_weight=5.,
-    eval_every=200, eval_tokens=8192, save_every=200)                                              # the same as configs/nano.yaml
+    eval_every=200, eval_tokens=8192, save_every=200)                # the same as configs/nano.yaml
 
 # %% ../nbs/09_cli.ipynb #6eee8d27
 def _cases(data, tokenizer, T, n):
@@ -624,8 +624,9 @@ def quickstart(
     print('5/5 sample')
     show_samples(t.model, data)
     verb = 'beats' if r['loss']<r['trigram'] else 'does not beat'
-    floor = f", with a floor at {r['floor']:.3f}" if 'floor' in r else ''
-    print(f"\nThe model {verb} the trigram: {r['loss']:.3f} against {r['trigram']:.3f} nats{floor}.\n"
+    floor = f"; the floor is at {r['floor']:.3f}" if 'floor' in r else ''
+    print(f"\nThe model {verb} the trigram: {r['loss']:.3f} against {r['trigram']:.3f} nats"
+        f"{floor}.\n"
         f"plots: {', '.join(map(str, paths))}\n"
         f"model: {run/'model'}   scores: {run/'evaluation.json'}\n"
         f"{time.perf_counter()-start:.0f} s in all\n"

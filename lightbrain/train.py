@@ -321,6 +321,7 @@ def scored_windows(
     some = np.arange(keep)*len(starts)//keep
     return starts[some], lengths[some]
 
+# %% ../nbs/05_train.ipynb #59c783d3
 def scored_places(
     starts, # From `scored_windows` (W,)
     lengths, # (W,)

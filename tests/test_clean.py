@@ -61,7 +61,7 @@ def test_results_are_fixed(texts):
     wh = word_hashes(['Zoravexil reduced pain.', 'β-blocker'])
     assert wh[0].tolist()==[slow_hash(w.encode()) for w in ('zoravexil', 'reduced', 'pain', 'β', 'blocker')]
     sigs = signatures(*word_hashes(texts[:100]))
-    assert hashlib.sha256(sigs.astype('<u2').tobytes()).hexdigest()[:16]=='ed5595c29302523e'
+    assert hashlib.sha256(sigs.astype('<u2').tobytes()).hexdigest()[:16]=='7129ff025bceebf9'
     assert text_hashes(['Fever.'])[0,0]==int.from_bytes(hashlib.sha256(b'Fever.').digest()[:8], 'little')
 
 def by_two_loops(ids, texts, sigs, threshold, bands):

@@ -144,7 +144,7 @@ _N_SYNTHETIC = 20_000
 
 def _synthetic(source, label, columns):
     _,n,level = (source+'::').split(':')[:3]
-    records = (synthetic_record(i, level=int(level or 1)) for i in range(int(n or _N_SYNTHETIC)))
+    records = (synthetic_record(i, level=int(level or 2)) for i in range(int(n or _N_SYNTHETIC)))
     return (record_document(o, 'synthetic') for o in records)
 
 def _authors_json(path, label, columns):
@@ -337,7 +337,7 @@ def _one_source(name, text_column):
     if name.split(':')[0]=='synthetic':
         if not re.fullmatch('synthetic(:0*[1-9][0-9]{0,8}(:[12])?)?', name):
             raise ValueError(f"'{name}': the part after the colon must be a number of records, as "
-                             "in synthetic:5000; synthetic:5000:2 has the harder level")
+                             "in synthetic:5000; synthetic:5000:1 has the easier level")
         return name,[Part('synthetic', name, name)],[]
     if name.startswith('noteevents:'):
         shown,parts,notices = _one_source(name.partition(':')[2], text_column)
