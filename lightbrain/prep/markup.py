@@ -30,7 +30,7 @@ def open_bytes(
 # %% ../../nbs/prep/01_markup.ipynb #0af684ef
 BROKEN = (ET.ParseError, expat.ExpatError, EOFError, gzip.BadGzipFile, zlib.error, LookupError,
           UnicodeError, ValueError)
-_PIECE,_LONGEST = 2**16,2**23       # bytes read at a time; at most so many in one tag or text
+_PIECE,_LONGEST = 2**16,2**22       # bytes read at a time; at most so many in one tag or text
 
 def _broken(path, e):
     "What went wrong with a file (`e`: one of `BROKEN`), as a ValueError with file, line and rule"
@@ -48,7 +48,7 @@ class _Pieces:
         if self.waiting>_LONGEST:
             raise ValueError(f'{self.path}: more than {_LONGEST:,} bytes in which no tag begins or '
                              'ends; no medical text is like that, split what is so long')
-        data = self.f.read(max(_PIECE, self.waiting))
+        data = self.f.read(min(max(_PIECE, self.waiting), _LONGEST+1-self.waiting))
         self.waiting += len(data)
         return data
 
@@ -156,7 +156,7 @@ def _script(e, sign):
 
 def _row(e):
     "Blanks around what stands between two parts of a formula, none elsewhere"
-    last,old = '',''                                   # the piece before: its tag and its text
+    last,old,left = '','',None                         # the piece before: its tag, text and itself
     for c in e:
         tag,t = _local(c),c.text or ''
         if tag=='mo':
@@ -165,7 +165,8 @@ def _row(e):
         elif {tag,last}<=_TOKENS and old[-1:].isalnum() and t[:1].isalnum():
             is_product = len(t)==1 and t.isalpha() and (len(old)==1 or last=='mn')    # 2x, dx
             if not is_product: c.text = f' {t}'
-        last,old = tag,t
+        elif 'mfrac' in (tag,last) and last not in ('','mo'): left.tail = ' '            # 3 1/2
+        last,old,left = tag,t,c
 
 def _math(e, tag):
     "A piece of MathML, whose pieces are done, as people type it"
@@ -185,7 +186,7 @@ def _math(e, tag):
             is_sum = len(c)>1 and _local(c) in _ROWS and c[0].text not in ('(','[','{')
             if is_sum: _wrap(c, '(', ')')
     if tag=='mfrac' and len(parts)==2: parts[0].tail = '/'
-    if tag in ('mfrac','mspace','mtd'): _wrap(e, ' ', ' ')
+    if tag in ('mspace','mtd'): _wrap(e, ' ', ' ')
     elif tag in ('munder','munderover'): _wrap(e, '', ' ')
     elif tag=='msqrt': _wrap(e, '√(', ')')
     elif tag=='mroot' and len(parts)==2:
@@ -225,7 +226,7 @@ _ITEM = rf'(?:\x07+|{_NUMBERED})'
 _LIST = rf'{_ITEM}(?:{_SEP}{_ITEM})*'
 _NOTE = re.compile(rf'[\s\[(]*(?:(?:{_NUMBERED}|[a-z]|[*†‡§¶#‖]+)(?:{_SEP}{_NUMBERED})*)?[\s\])]*')
 _CITED = re.compile(rf'\x01[\s\[(]*({_LIST})[\s\])]*\x02|[\[(]\s*({_LIST})\s*[\])]')
-_RUN = rf'\s{{0,9}}\x07(?:\s*(?:[,;–—−‐‑-]|and\b|to\b|&)?\s*\x07)*'
+_RUN = re.compile(rf'\s{{0,9}}\x07(?:(?:{_SEP}|\s*)\x07)*')
 _BARE = re.compile(r'\x01\s*(\d{1,3}(?:\s*[,–—−-]\s*\d{1,3})*)(\s*)\x02(?!\w)|'
                    r'\x01\s*(\d{1,3}(?:\s*[,–—−-]\s*\d{1,3})*)(\s+)\x02')
 _HALF = re.compile(r'(\d?)\s{0,9}\x01\s*(\d+)\s*\x02\s*[/⁄∕]\s*\x03\s*(\d+)\s*\x04')
@@ -240,6 +241,12 @@ def _bare(m):
     return f'\x07{space}'
 
 def _around(m): return m.string[max(0, m.start()-1):m.start()],m.string[m.end():m.end()+1]
+
+def _gap(m):
+    "What stays of a run of citations: a blank, where words would meet"
+    before,after = _around(m)
+    meet = after.isalnum() or (m[0][0].isspace() and after.strip('.,;:!?)]}”’'))
+    return ' ' if meet and not after.isspace() and before.strip(' ([{') else ''
 
 def _up(m):
     "A superscript: 10^6, but CD4+, 5th and 14C"
@@ -280,8 +287,7 @@ def _said(text, left=None):
     if '\x07' in text:
         text = re.sub(r'([\[(]\s*)\x07[\s,;]*', r'\g<1>', text)
         text = re.sub(r'[\s,;]{0,9}\x07(?=\s*[\])])', '', text)
-        text = re.sub(rf'(?<=\w){_RUN}(?=\w)', ' ', text)
-        text = re.sub(_RUN, '', text)
+        text = _RUN.sub(_gap, text)
     if '\x01' in text and '\x03' in text:                                           # 2 1/2
         text = _HALF.sub(lambda m: f"{m[1]}{' ' if m[1] else ''}{m[2]}/{m[3]}", text)
     for _ in range(4):                                  # those inside others first
