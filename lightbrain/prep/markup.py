@@ -211,8 +211,8 @@ def _symbol(m):
 
 def _tex(s):
     "What a TeX formula says, without its preamble and its layout"
-    m = re.search(r'\\begin\{document\}(.*?)\\end\{document\}', s, re.S)
-    s = m[1] if m else re.sub(r'\\(?:documentclass|usepackage)(?:\[[^]]*\])?\{[^}]*\}', '', s)
+    s = s.rpartition(r'\begin{document}')[2].partition(r'\end{document}')[0]
+    s = re.sub(r'\\(?:documentclass|usepackage)(?:\[[^]]{0,99}\])?\{[^}]{0,99}\}', '', s)
     s = re.sub(r'\\(?:math\w\w|text\w*|mbox|rm)\s*\{([^{}]*)\}', r'\g<1>', s)
     s = re.sub(r'\\(?:left|right|displaystyle)(?![a-z])|\$|\\[()\[\]]', '', s)
     s = re.sub(r'\\[,;:! ]|~|\\q?quad(?![a-z])', ' ', s).replace(r'\%', '%')
@@ -335,9 +335,12 @@ def _citation(article, where):
     holder = body if top is None else top
     if holder is None:
         raise ValueError(f'{where}: neither a MedlineCitation nor a BookDocument in it')
-    pmid = _pmid(holder.findtext('PMID'), where)
-    if body is None: return dict(pmid=pmid, title='', abstract='', copyright='')
-    return dict(pmid=pmid, title=_plain(body.find('ArticleTitle')),
+    names = article.iterfind('*/ArticleIdList/ArticleId')            # not those of its references
+    ids = {e.get('IdType'): (e.text or '').strip() for e in names}
+    ids = dict(pmid=_pmid(holder.findtext('PMID'), where), doi=ids.get('doi', ''),
+               pmcid=ids.get('pmc', ''))
+    if body is None: return dict(ids, title='', abstract='', copyright='')
+    return dict(ids, title=_plain(body.find('ArticleTitle')),
                 abstract=_abstract_text(body.find('Abstract')),
                 copyright=_plain(body.find('Abstract/CopyrightInformation')))
 
@@ -345,7 +348,7 @@ _RECORDS = 'PubmedArticle','PubmedBookArticle','DeleteCitation'
 
 def read_pubmed(
     path:Path, # NLM's .xml or .xml.gz
-)->Iterator[dict]: # A citation: `pmid title abstract copyright`; a DeleteCitation: `delete` (PMIDs)
+)->Iterator[dict]: # `pmid doi pmcid title abstract copyright`, or `delete` (PMIDs)
     "Everything a PubMed file says, in its order"
     n,root = 0,None
     for event,e in _elements(path):
