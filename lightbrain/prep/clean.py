@@ -18,17 +18,20 @@ from fastcore.basics import patch
 from ..tokenizer import repair, verified
 
 # %% ../../nbs/prep/04_clean.ipynb #91566255
-CONTROLS = bytes(set(range(32))-set(b'\t\n\r'))   # NUL and the other C0 control characters
+CONTROLS = bytes(set(range(32))-set(b'\t\n\r'))+b'\x7f'      # NUL and the other ASCII controls
+_BLANKS = bytes.maketrans(CONTROLS, b' '*len(CONTROLS))
+_C1 = re.compile(b'\xc2[\x80-\x9f]')                         # U+0080 to U+009F
 
 def normalize(
     text:str, # Any Python string
-)->str: # NFC, has a UTF-8 form, plain line ends, no other control characters but tab
+)->str: # NFC, has a UTF-8 form, plain line ends, blanks for control characters but tab
     "Bring a text to the one form in which equal texts are equal strings; twice changes no more"
     try: data = text.encode()
     except UnicodeEncodeError:
         text = repair(text)
         data = text.encode()
-    kept = data.translate(None, CONTROLS)
+    kept = data.strip(CONTROLS).translate(_BLANKS)
+    if b'\xc2' in kept: kept = _C1.sub(b' ', kept)
     if b'\r' in kept: kept = kept.replace(b'\r\n', b'\n').replace(b'\r', b'\n')
     return unicodedata.normalize('NFC', text if kept==data else kept.decode())
 

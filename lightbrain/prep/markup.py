@@ -1,4 +1,4 @@
-"""Read the three XML dialects of medical text in one streaming pass: labelled sections, nested tags, deletions, checksums, and one clear sentence for a broken file
+"""Read the three XML dialects of medical text in one streaming pass: labelled sections, superscripts, citations, formulas, deletions, checksums, and one clear sentence for a broken file
 
 Docs: https://lightbrain-dev.github.io/lightbrain/prep/markup.html.md"""
 
@@ -9,8 +9,9 @@ __all__ = ['BROKEN', 'NUMBERS', 'REPLACED', 'DELETED', 'NO_ABSTRACT', 'open_byte
            'PubmedState', 'pubmed_file', 'newest_first', 'pubmed_citations', 'read_jats', 'read_medquad']
 
 # %% ../../nbs/prep/01_markup.ipynb #cda3e476
-import gzip, hashlib, re, zlib
+import gzip, hashlib, re, unicodedata, zlib
 import xml.etree.ElementTree as ET
+from collections import Counter
 from collections.abc import Iterator
 from html.entities import html5
 from pathlib import Path
@@ -29,14 +30,27 @@ def open_bytes(
 # %% ../../nbs/prep/01_markup.ipynb #0af684ef
 BROKEN = (ET.ParseError, expat.ExpatError, EOFError, gzip.BadGzipFile, zlib.error, LookupError,
           UnicodeError, ValueError)
+_PIECE,_LONGEST = 2**16,2**22       # bytes read at a time; at most so many in one tag or text
 
 def _broken(path, e):
     "What went wrong with a file (`e`: one of `BROKEN`), as a ValueError with file, line and rule"
+    if str(e).startswith(str(path)): return e
     if isinstance(e, (EOFError, gzip.BadGzipFile, zlib.error)):
         return ValueError(f'{path}: not a complete gzip file ({e}); download it again')
     line = e.position[0] if isinstance(e, ET.ParseError) else getattr(e, 'lineno', None)
     where = f'{path}, line {line}' if line else f'{path}'
     return ValueError(f'{where}: not well-formed XML ({e}); is the file complete?')
+
+class _Pieces:
+    "A file for an XML parser, which begins an unfinished tag anew with each piece: so they grow"
+    def __init__(self, f, path): self.f,self.path,self.waiting = f,path,0
+    def read(self):
+        if self.waiting>_LONGEST:
+            raise ValueError(f'{self.path}: more than {_LONGEST:,} bytes in which no tag begins or '
+                             'ends; no medical text is like that, split what is so long')
+        data = self.f.read(min(max(_PIECE, self.waiting), _LONGEST+1-self.waiting))
+        self.waiting += len(data)
+        return data
 
 # %% ../../nbs/prep/01_markup.ipynb #e50c17c3
 class _Found(Exception): "Carries the name of the first element out of the parser"
@@ -49,15 +63,19 @@ def xml_root(
     def entity(name, *args):
         raise ValueError(f"{path}, line {p.CurrentLineNumber}: declares the entity '{name}'; "
                          "entities can grow without bound, so a file may not define its own")
+    def attribute(element, name, kind, default, required):
+        if default: entity(f'{element} {name}')     # each such tag would hold a copy of it
     p = expat.ParserCreate(namespace_separator='}')
     p.StartElementHandler = start
     p.EntityDeclHandler = entity
+    p.AttlistDeclHandler = attribute
     try:
         with open_bytes(path) as f:
-            while chunk := f.read(2**14): p.Parse(chunk)
+            pieces = _Pieces(f, path)
+            while piece := pieces.read(): p.Parse(piece)
             p.Parse(b'', True)
     except _Found as e: return e.args[0]
-    except BROKEN as e: raise e if str(e).startswith(str(path)) else _broken(path, e) from None
+    except BROKEN as e: raise _broken(path, e) from None
 
 # %% ../../nbs/prep/01_markup.ipynb #134b2639
 _ENTITIES = {name[:-1]:char for name,char in html5.items() if name.endswith(';')}
@@ -67,14 +85,228 @@ def _elements(path):
     xml_root(path)
     parser = ET.XMLParser()
     parser.entity.update(_ENTITIES)
+    pull = ET.XMLPullParser(('start','end'), _parser=parser)     # as `ET.iterparse` makes it
     try:
-        with open_bytes(path) as f: yield from ET.iterparse(f, ('start','end'), parser)
+        with open_bytes(path) as f:
+            pieces = _Pieces(f, path)
+            while piece := pieces.read():
+                pull.feed(piece)
+                for o in pull.read_events():
+                    pieces.waiting = 0
+                    yield o
+                    yield from pull.read_events()
+        pull.close()
+        yield from pull.read_events()
     except BROKEN as e: raise _broken(path, e) from None
 
+# %% ../../nbs/prep/01_markup.ipynb #ma4k0001
+_INLINE = set('abbrev alternatives b bold chem-struct em email ext-link fixed-case fn glyph-data i '
+    'inline-formula inline-graphic inline-media inline-supplementary-material italic math '
+    'milestone-end milestone-start monospace named-content overline overline-end overline-start '
+    'phrase private-char related-article related-object roman ruby sans-serif sc small span strike '
+    'strong styled-content sub sup target tex-math tt u underline underline-end underline-start '
+    'uri x xref'.split())
+_NOTES = {'bibr','fn','table-fn','aff','corresp','author-notes','contrib'}   # where an xref leads
+
+def _local(e): return e.tag.rpartition('}')[2]
+
+def _wrap(e, before, after):
+    "Put something around all that an element holds"
+    e.text = before+(e.text or '')
+    if len(e): e[-1].tail = (e[-1].tail or '')+after
+    else: e.text += after
+
+def _empty(e, text=None):
+    "Forget what is in an element, keep what is behind it"
+    e.text = text
+    del e[:]
+
+def _once(e):
+    "Of the versions of one thing keep the best: MathML, else words, else TeX"
+    said = [c for c in e if len(c) or (c.text or '').strip()]
+    rank = {'math':0, 'tex-math':2}
+    best = min(said, key=lambda c: rank.get(_local(c), 1), default=None)
+    for c in said:
+        if c is not best and (_local(e)=='alternatives' or _local(c)=='tex-math'): _empty(c)
+
+def _mark(e):
+    "Leave a mark in the text for what an element means; those in it have been marked before"
+    tag = _local(e)
+    if tag in _MATH: _math(e, tag)
+    elif tag=='sup': _wrap(e, '\x01', '\x02')
+    elif tag=='sub': _wrap(e, '\x03', '\x04')
+    elif tag=='xref' and e.get('ref-type') in _NOTES: _wrap(e, '\x05', '\x06')
+    elif tag=='tex-math': e.text = _tex(e.text or '')
+    elif tag in ('alternatives','inline-formula'): _once(e)
+    elif tag not in _INLINE: _wrap(e, ' ', ' ')
+
+# %% ../../nbs/prep/01_markup.ipynb #ma4k0002
+_TOKENS = {'mi','mn','mo','mtext','ms'}
+_ROWS = set('math mrow mstyle mpadded menclose merror msqrt mtd semantics mtr mtable'.split())
+_SCRIPTS = {'msup':'^', 'mover':'^', 'msub':'_', 'munder':'_', 'msubsup':'_^', 'munderover':'_^'}
+_MATH = {*_TOKENS, *_ROWS, *_SCRIPTS, *('mfrac mroot mfenced mmultiscripts mprescripts none mspace '
+         'mphantom annotation annotation-xml').split()}
+_RELATIONS,_SIGNS = set('=<>≤≥≠≈~∼≃≅≡≪≫→←↔⇒⇔∝∈⩽⩾'),set('+-−–±∓×·⋅∗*÷')
+
+def _script(e, sign):
+    "Make an element of a formula a superscript ('^') or a subscript ('_')"
+    if sign=='^': _wrap(e, '\x01', '\x02')
+    elif (e.text or '').isdigit(): _wrap(e, '\x03', '\x04')
+    else: _wrap(e, '_(' if len(e)>1 else '_', ')' if len(e)>1 else '')
+
+def _row(e):
+    "Blanks around what stands between two parts of a formula, none elsewhere"
+    last,old,left = '','',None                         # the piece before: its tag, text and itself
+    for c in e:
+        tag,t = _local(c),c.text or ''
+        if tag=='mo':
+            if _RELATIONS & set(t): c.text = f' {t} '
+            elif t in _SIGNS and last and (last!='mo' or old in ')]}'): c.text = f' {t} '
+        elif {tag,last}<=_TOKENS and old[-1:].isalnum() and t[:1].isalnum():
+            is_product = len(t)==1 and t.isalpha() and (len(old)==1 or last=='mn')    # 2x, dx
+            if not is_product: c.text = f' {t}'
+        elif 'mfrac' in (tag,last) and last not in ('','mo'): left.tail = ' '            # 3 1/2
+        last,old,left = tag,t,c
+
+def _math(e, tag):
+    "A piece of MathML, whose pieces are done, as people type it"
+    if tag in _TOKENS:
+        e.text = re.sub('[\u2061-\u2064]', ' ', ' '.join((e.text or '').split()))
+        return
+    if tag in ('mphantom','annotation','annotation-xml'): return _empty(e)
+    if not (e.text or '').strip(): e.text = None
+    for c in e:
+        if not (c.tail or '').strip(): c.tail = None
+    parts = [*e]
+    if tag in _ROWS: _row(e)
+    if tag in _SCRIPTS:
+        for c,sign in zip(parts[1:], _SCRIPTS[tag]): _script(c, sign)
+    if tag in (*_SCRIPTS,'mfrac'):
+        for c in parts[:2 if tag=='mfrac' else 1]:
+            is_sum = len(c)>1 and _local(c) in _ROWS and c[0].text not in ('(','[','{')
+            if is_sum: _wrap(c, '(', ')')
+    if tag=='mfrac' and len(parts)==2: parts[0].tail = '/'
+    if tag in ('mspace','mtd'): _wrap(e, ' ', ' ')
+    elif tag in ('munder','munderover'): _wrap(e, '', ' ')
+    elif tag=='msqrt': _wrap(e, '√(', ')')
+    elif tag=='mroot' and len(parts)==2:
+        _wrap(parts[0], '(', ')')
+        _wrap(parts[1], '\x011/', '\x02')
+    elif tag=='mfenced':
+        for c in parts[:-1]: c.tail = (e.get('separators', ',').strip() or ' ')[:1]+' '
+        _wrap(e, e.get('open', '('), e.get('close', ')'))
+    elif tag=='mmultiscripts':                         # such as the 14 in front of C
+        at = next((i for i,c in enumerate(parts) if _local(c)=='mprescripts'), len(parts))
+        post,pre = parts[1:at],parts[at+1:]
+        for o in (post,pre):
+            for i,c in enumerate(o): _wrap(c, *('\x01\x02' if i%2 else '\x03\x04'))
+        e[:] = pre[1::2]+pre[::2]+parts[:1]+post
+
+# %% ../../nbs/prep/01_markup.ipynb #ma4k0003
+def _symbol(m):
+    r"\alpha as α, \times as ×; other commands as they are"
+    char = dict(cdot='·', times='×', leq='≤', geq='≥').get(m[1]) or _ENTITIES.get(m[1], '')
+    is_sign = len(char)==1 and (char=='·' or 'Α'<=char<='ω' or unicodedata.category(char)=='Sm')
+    return char if is_sign else m[0]
+
+def _tex(s):
+    "What a TeX formula says, without its preamble and its layout"
+    s = s.rpartition(r'\begin{document}')[2].partition(r'\end{document}')[0]
+    s = re.sub(r'\\(?:documentclass|usepackage)(?:\[[^]]{0,99}\])?\{[^}]{0,99}\}', '', s)
+    s = re.sub(r'\\(?:math\w\w|text\w*|mbox|rm)\s*\{([^{}]*)\}', r'\g<1>', s)
+    s = re.sub(r'\\(?:left|right|displaystyle)(?![a-z])|\$|\\[()\[\]]', '', s)
+    s = re.sub(r'\\[,;:! ]|~|\\q?quad(?![a-z])', ' ', s).replace(r'\%', '%')
+    s = re.sub(r'\^(?:\{([^{}]*)\}|(\w))', '\x01\\g<1>\\g<2>\x02', s)
+    return re.sub(r'\\([A-Za-z]+)', _symbol, s)
+
+# %% ../../nbs/prep/01_markup.ipynb #ma4k0004
+_SEP = r'\s*(?:[,;:–—−‐‑-]|and\b|to\b|&)\s*'
+_NUMBERED = r'[A-Z]{0,2}\d{1,3}[a-z]?'                  # 3, 12a, S4, but no year
+_ITEM = rf'(?:\x07+|{_NUMBERED})'
+_LIST = rf'{_ITEM}(?:{_SEP}{_ITEM})*'
+_NOTE = re.compile(rf'[\s\[(]*(?:(?:{_NUMBERED}|[a-z]|[*†‡§¶#‖]+)(?:{_SEP}{_NUMBERED})*)?[\s\])]*')
+_CITED = re.compile(rf'\x01[\s\[(]*({_LIST})[\s\])]*\x02|[\[(]\s*({_LIST})\s*[\])]')
+_RUN = re.compile(rf'\s{{0,9}}\x07(?:(?:{_SEP}|\s*)\x07)*')
+_BARE = re.compile(r'\x01\s*(\d{1,3}(?:\s*[,–—−-]\s*\d{1,3})*)(\s*)\x02(?!\w)|'
+                   r'\x01\s*(\d{1,3}(?:\s*[,–—−-]\s*\d{1,3})*)(\s+)\x02')
+_HALF = re.compile(r'(\d?)\s{0,9}\x01\s*(\d+)\s*\x02\s*[/⁄∕]\s*\x03\s*(\d+)\s*\x04')
+_BEFORE = re.compile(r'(?:[.,;:!?”"]|(?<![\w-])(?!alpha|beta|gamma|delta|kappa|lambda|omega|sigma)'
+                     r'[a-z]{4,})\Z')
+
+def _bare(m):
+    "A superscript number that no xref marks: a citation where it can be no power"
+    number,space = (m[1], m[2]) if m[1] else (m[3], m[4])
+    before = _BEFORE.search(m.string[max(0, m.start()-30):m.start()].rstrip())
+    if not before or (before[0].isalpha() and number in ('2','3')): return m[0]     # metre²
+    return f'\x07{space}'
+
+def _around(m): return m.string[max(0, m.start()-1):m.start()],m.string[m.end():m.end()+1]
+
+def _gap(m):
+    "What stays of a run of citations: a blank, where words would meet"
+    before,after = _around(m)
+    meet = after.isalnum() or (m[0][0].isspace() and after.strip('.,;:!?)]}”’'))
+    return ' ' if meet and not after.isspace() and before.strip(' ([{') else ''
+
+def _up(m):
+    "A superscript: 10^6, but CD4+, 5th and 14C"
+    s,(before,after) = m[2].strip(),_around(m)
+    gap,end = m[1],' ' if m[2][-1:].isspace() else ''
+    if not re.search(r'\w', s) or before in '([{' or before.isspace(): return f'{gap}{s}{end}'
+    if before.isdigit() and s.lower() in ('st','nd','rd','th'): return f'{gap}{s}{end}'
+    leans = not gap and (before.isalnum() or before in ')]}')
+    if after.isalpha() and not end and not leans: return f'{gap}{s}'                # an isotope
+    if not re.fullmatch(r'[+−–-]?[\w.]+[+−–-]?', s): s = f'({s})'
+    if after.isdigit() and s[-1].isdigit(): end = ' '
+    return f'^{s}{end}'
+
+def _down(m):
+    "A subscript: CO2, log10; 1_2 where digits would run together"
+    s,(before,after) = m[1].strip(),_around(m)
+    end = ' ' if m[1][-1:].isspace() or (after.isdigit() and s[-1:].isdigit()) else ''
+    return ('_' if before.isdigit() and re.match(r'[\d+−–-]', s) else '')+s+end
+
+def _said(text, left=None):
+    "Text with marks as plain text; numeric citations go, `left` (a Counter) learns how many"
+    n = 0
+    def cite(m):
+        nonlocal n
+        said = ' '.join(re.sub('[\x01-\x04]', '', m[1][:200]).split())
+        if len(m[1])>200 or not _NOTE.fullmatch(said): return m[1]
+        n += 1
+        return '\x07'
+    if '\x05' in text: text = re.sub('\x05([^\x05\x06]*)\x06', cite, text)
+    def group(m): return '\x07' if '\x07' in m[0] else m[0]
+    if '\x07' in text: text = _CITED.sub(group, text)
+    text = text.replace('\x02\x01', '')
+    if left is not None:
+        known = text.count('\x07')
+        if '\x01' in text: text = _BARE.sub(_bare, text)
+        n += text.count('\x07')-known
+        if n: left['xref'] += n
+    if '\x07' in text:
+        text = re.sub(r'([\[(]\s*)\x07[\s,;]*', r'\g<1>', text)
+        text = re.sub(r'[\s,;]{0,9}\x07(?=\s*[\])])', '', text)
+        text = _RUN.sub(_gap, text)
+    if '\x01' in text and '\x03' in text:                                           # 2 1/2
+        text = _HALF.sub(lambda m: f"{m[1]}{' ' if m[1] else ''}{m[2]}/{m[3]}", text)
+    for _ in range(4):                                  # those inside others first
+        if '\x03' in text: text = re.sub('\x03([^\x01-\x04]*)\x04', _down, text)
+        if '\x01' not in text: break
+        text = re.sub(r'(\s{0,9})\x01([^\x01-\x04]*)\x02', _up, text)
+    return re.sub('[\x01-\x07]', '', text)
+
 # %% ../../nbs/prep/01_markup.ipynb #5e133023
-def _plain(e):
+def _text(e, left=None):
+    "All that an element says, its marks read"
+    if not len(e): return e.text or ''
+    for o in [*e.iter()][:0:-1]: _mark(o)               # from the end: what is inside comes first
+    text = ''.join(e.itertext())
+    return _said(text, left) if re.search('[\x01-\x07]', text) else text
+
+def _plain(e, left=None):
     "The text of an element (or None), nested tags included, white space made single blanks"
-    return '' if e is None else ' '.join(''.join(e.itertext()).split())
+    return '' if e is None else ' '.join(_text(e, left).split())
 
 # %% ../../nbs/prep/01_markup.ipynb #8e7f53fd
 NUMBERS = 10**8     # PubMed numbers are smaller: they have at most 8 digits
@@ -103,9 +335,12 @@ def _citation(article, where):
     holder = body if top is None else top
     if holder is None:
         raise ValueError(f'{where}: neither a MedlineCitation nor a BookDocument in it')
-    pmid = _pmid(holder.findtext('PMID'), where)
-    if body is None: return dict(pmid=pmid, title='', abstract='', copyright='')
-    return dict(pmid=pmid, title=_plain(body.find('ArticleTitle')),
+    names = article.iterfind('*/ArticleIdList/ArticleId')            # not those of its references
+    ids = {e.get('IdType'): (e.text or '').strip() for e in names}
+    ids = dict(pmid=_pmid(holder.findtext('PMID'), where), doi=ids.get('doi', ''),
+               pmcid=ids.get('pmc', ''))
+    if body is None: return dict(ids, title='', abstract='', copyright='')
+    return dict(ids, title=_plain(body.find('ArticleTitle')),
                 abstract=_abstract_text(body.find('Abstract')),
                 copyright=_plain(body.find('Abstract/CopyrightInformation')))
 
@@ -113,7 +348,7 @@ _RECORDS = 'PubmedArticle','PubmedBookArticle','DeleteCitation'
 
 def read_pubmed(
     path:Path, # NLM's .xml or .xml.gz
-)->Iterator[dict]: # A citation: `pmid title abstract copyright`; a DeleteCitation: `delete` (PMIDs)
+)->Iterator[dict]: # `pmid doi pmcid title abstract copyright`, or `delete` (PMIDs)
     "Everything a PubMed file says, in its order"
     n,root = 0,None
     for event,e in _elements(path):
@@ -208,10 +443,11 @@ def pubmed_citations(
         yield from (reason or o for o,reason in zip(citations, reasons))
 
 # %% ../../nbs/prep/01_markup.ipynb #c5c7cc8b
-_LEFT_OUT = set('ref-list table-wrap table fig fig-group media supplementary-material disp-formula '
-                'inline-formula tex-math math alternatives graphic fn-group sub-article '
-                'response'.split())
-_BRACKETS = re.compile(r'\s*[\[(][\s,;–-]*[\])]')       # what is left of [1,2] without its numbers
+_LEFT_OUT = set('array back chem-struct-wrap disp-formula disp-formula-group fig fig-group '
+    'floats-group fn fn-group graphic index-term label media permissions ref-list response '
+    'sub-article supplementary-material table table-wrap table-wrap-group trans-abstract'.split())
+_ROLES = {**dict.fromkeys(('abstract','body'), 'text'), **dict.fromkeys(_LEFT_OUT, 'out'),
+          **dict.fromkeys(('p','title','def-item','math'), 'whole')}     # taken as one paragraph
 _CC = re.compile(r'creativecommons\.org/(?:licenses/([a-z-]+)/([0-9.]+)|'
                  r'publicdomain/(zero|mark)/([0-9.]+))')
 
@@ -222,26 +458,27 @@ def _license_name(text):
     return f'CC-{m[1].upper()}-{m[2]}' if m[1] else f"{'CC0' if m[3]=='zero' else 'PDM'}-{m[4]}"
 
 # %% ../../nbs/prep/01_markup.ipynb #75195ab6
-def _empty(e):
-    "Forget what is in an element, keep what is behind it"
-    e.text = None
-    del e[:]
+_META = 'article','front','article-meta'                 # the article's own, nobody else's
+_LICENSED = _META,(*_META,'permissions'),(*_META,'permissions','license')
 
-def _take(art, e, tag, stack):
-    "Add what one finished element of an article has to say"
-    above,inside = stack[-1:],set(stack)
-    if above==['article-meta'] and tag=='article-id': art['ids'][e.get('pub-id-type')] = _plain(e)
-    elif above==['title-group'] and tag=='article-title': art['title'] = _plain(e)
-    elif tag in ('license','license_ref','copyright-statement') and art['license']=='unknown':
-        said = [t for o in e.iter() for t in (*o.attrib.values(), *o.itertext())]
-        art['license'] = _license_name(' '.join(said))
-    elif tag in ('p','title') and {'abstract','body'} & inside and not _LEFT_OUT & inside:
-        if 'p' in inside:                    # a list inside a paragraph, whose end will take it
-            e.text = ' '+(e.text or '')
-            ET.SubElement(e, 'x').text = ' '
-        else:
-            if text := _BRACKETS.sub('', _plain(e)): art['paragraphs'].append(text)
-            _empty(e)
+def _meta(art, e, tag, above):
+    "What the head of the article says about it"
+    if above==_META and tag=='article-id': art['ids'].setdefault(e.get('pub-id-type'), _plain(e))
+    elif above==(*_META,'title-group') and tag=='article-title':
+        art['title'] = _plain(e, art['left_out'])
+    elif (tag in ('license','license_ref','copyright-statement') and above in _LICENSED
+          and art['license']=='unknown'):
+        links = [v for o in e.iter() for v in o.attrib.values()]
+        art['license'] = _license_name(' '.join([*links, *e.itertext()]))
+
+def _take(art, e, tag):
+    "Add what one finished element of the text has to say"
+    if tag in ('preformat','code'):                      # their lines mean something
+        lines = _text(e, art['left_out']).splitlines()
+        text = '\n'.join(o.rstrip() for o in lines if o.strip())
+    else: text = _plain(e, art['left_out'])
+    if text: art['paragraphs'].append(text)
+    _empty(e)
 
 def _article(art, where):
     "The finished article, or the reason to drop it"
@@ -253,24 +490,35 @@ def _article(art, where):
 
 def read_jats(
     path:Path, # .nxml or .xml with an <article>, or a set of them
-)->Iterator: # An article: `pmcid pmid doi title license paragraphs`; or the reason (str) to drop it
-    "Title, abstract and body of PMC articles, without tables, figures, formulas and references"
+)->Iterator: # `pmcid pmid doi title license paragraphs left_out` of each; or the reason to drop it
+    "Title, abstract and body of PMC articles; `left_out` counts tables, figures, citations, ..."
     stack,art,n = [],None,0
     for event,e in _elements(path):
         tag = e.tag.rpartition('}')[2]
+        role = _ROLES.get(tag)
         if event=='start':
             if tag=='article' and art is None:
-                art = dict(title='', license='unknown', paragraphs=[], ids={})
+                art = dict(title='', license='unknown', paragraphs=[], left_out=Counter(), ids={})
+                opened = {'text':0, 'out':0, 'whole':0, None:0}
                 n += 1
-            stack.append(tag)
-            continue
-        stack.pop()
-        if tag in _LEFT_OUT or (tag=='xref' and e.get('ref-type')=='bibr'): _empty(e)
-        elif tag=='article' and 'article' not in stack:
-            yield _article(art, f'{path}, article {n}')
-            art = None
-            _empty(e)
-        elif art: _take(art, e, tag, stack)
+            if art:
+                stack.append(tag)
+                opened[role] += 1
+        elif art:
+            stack.pop()
+            opened[role] -= 1
+            depth = len(stack)
+            if not depth:
+                yield _article(art, f'{path}, article {n}')
+                art = None
+                _empty(e)
+            elif role=='out' and not (tag=='label' and opened['whole']):
+                seen = opened['text'] or depth==1 or tag=='trans-abstract'
+                if seen and not opened['out']: art['left_out'][tag] += 1
+                _empty(e, '\x07' if tag=='fn' else ' ')
+            elif opened['text'] or role=='text':
+                if not (opened['out'] or opened['whole'] or tag in _INLINE): _take(art, e, tag)
+            elif 2<depth<6: _meta(art, e, tag, tuple(stack))
 
 # %% ../../nbs/prep/01_markup.ipynb #c3ad79b3
 def _pair(e):
