@@ -523,7 +523,8 @@ def encode_document(
     text:str, # Any text
 )->list[int]: # As from `encode_ordinary`, however long a run of white space is
     "Encode text from outside, in which special tokens are nothing but characters"
-    cuts = before_last_blanks(text) if split_pattern(tokenizer)==GPT2_PATTERN else []
+    compiled = isinstance(tokenizer, tiktoken.Encoding) and split_pattern(tokenizer)==GPT2_PATTERN
+    cuts = before_last_blanks(text) if compiled else []
     parts = (text[i:j] for i,j in pairwise([0, *cuts, len(text)]))
     return [i for o in parts for i in tokenizer.encode_ordinary(o)]
 
