@@ -68,7 +68,8 @@ class _Plain:
     "An output that sends no control characters on; `keep`: a progress bar's way back"
     def __init__(self, f, keep=None): self.f,self.keep = f,keep
     def write(self, s):
-        self.f.write(self.keep.join(map(printable, s.split(self.keep))) if self.keep else printable(s))
+        parts = map(printable, s.split(self.keep) if self.keep else [s])
+        self.f.write((self.keep or '').join(parts))
         return len(s)
     def __getattr__(self, name): return getattr(self.f, name)
 
@@ -460,8 +461,9 @@ def generate(
         print(f'note: {END_OF_TEXT} in --input is ordinary text; to start from nothing, give '
             '--input ""', file=sys.stderr)
     g = torch.Generator(m.lm_head.weight.device).manual_seed(seed)
+    prompt = input or [m.tokenizer.eot_token]
     with noted():
-        streams = [stream(m, None, input or [m.tokenizer.eot_token], max_new_tokens, temperature=temperature, top_k=top_k,
+        streams = [stream(m, None, prompt, max_new_tokens, temperature=temperature, top_k=top_k,
             top_p=top_p, generator=g) for _ in range(samples)]
     texts = []
     for pieces in streams:

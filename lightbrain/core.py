@@ -340,8 +340,8 @@ _REFUSALS = {getattr(errno, o, None) for o in ('EINVAL','ENOSYS','ENOTSUP','EOPN
 @cache
 def _say_refusal(why):
     "Once, not at each file"
-    warnings.warn(f"this disk does not confirm what it stores (fsync: {why}), as a network share or "
-        "a virtual machine's folder may do; if power fails, the newest files may be lost")
+    warnings.warn(f"this disk does not confirm what it stores (fsync: {why}), as a network share "
+        "or a virtual machine's folder may do; if power fails, the newest files may be lost")
 
 def fsync(
     path:str|Path, # A file or a folder

@@ -23,8 +23,8 @@ from . import __version__
 from .core import (atomic_dir, check_folder, file_sha256, hash_int, listed, lock_folder,
     printable, read_sealed, seal, settle)
 from .corpus import render_record
-from .tokenizer import (Tokenizer, encode_document, gpt2_tokenizer, load_tokenizer, repair,
-    same_tokenizer, save_tokenizer, tokenizer_info)
+from .tokenizer import (Tokenizer, encode_document, gpt2_tokenizer, load_tokenizer,
+    repair, same_tokenizer, save_tokenizer, tokenizer_info)
 
 # %% ../nbs/02_data.ipynb #08dd26a2
 @dataclass(frozen=True)
@@ -184,14 +184,14 @@ def datasheet(
         out += ["Copies, and test questions among the texts, were not looked for; `prepare` of the "
                 "workshop prep does that."]
     if 'official_test_records' in leak:
+        n,unknown = leak['official_test_records'],leak.get('not_checked', 0)
         out += ["Looked for: documents that give an official PubMedQA test number in their id, "
-                f"fields, source or signature. Found: {leak['official_test_records']}; none of them is on a "
-                f"tape. Without a number, but about the same paper, or with the words of one of "
-                f"these (whole, its abstract alone, or inside a longer text): "
-                f"{leak.get('test_copies', 0)}; none of them, either. Not looked for: half an "
-                "abstract, other words, typing errors throughout. Of the documents that were kept, "
-                f"{m['kept']-leak.get('not_checked', 0):,} give a number and were checked by it, "
-                f"{leak.get('not_checked', 0):,} give none and could not be."]
+                f"fields, source or signature. Found: {n}; none of them is on a tape. Without a "
+                "number, but about the same paper, or with the words of one of these (whole, its "
+                f"abstract alone, or inside a longer text): {leak.get('test_copies', 0)}; none of "
+                "them, either. Not looked for: half an abstract, other words, typing errors "
+                f"throughout. Of the documents that were kept, {m['kept']-unknown:,} give a number "
+                f"and were checked by it; {unknown:,} give none and were not checked by it."]
     if 'evaluation_records' in leak:
         out += ["Evaluation records compared by runs of {ngram} words: {evaluation_records:,} (too "
                 "short to compare: {too_short:,}). Sharing any run with training text: "

@@ -518,6 +518,7 @@ def before_last_blanks(
     "Where the last character of each very long run of white space begins, if more text follows"
     return [m.end()-1 for m in _LONG_RUN.finditer(text) if m.end()<len(text)]
 
+# %% ../nbs/01_tokenizer.ipynb #d81e0a04
 def encode_document(
     tokenizer:Tokenizer, # GPT-2's or your own
     text:str, # Any text

@@ -381,7 +381,7 @@ def _digits(v):
 
 def paper_names(
     document, # A `Document`: anything with `id`, `text`, `source` and `meta`
-)->list: # 'pmid:7', 'pmc:PMC8', 'doi:10.1/x', each once; numbers first, those of fields before others
+)->list: # 'pmid:7', 'pmc:PMC8', 'doi:10.1/x', each once; numbers first, those of fields in front
     "Every name of its own paper that a document gives, in any field, its source or text"
     found,names,official = [],[],pubmedqa_test_pmids()
     whole = [*_leaves(document.meta), ('id', document.id), ('', document.source),
@@ -400,6 +400,7 @@ def paper_names(
     found += official.intersection(_alone(document.source))
     return list(dict.fromkeys([f'pmid:{int(o)}' for o in found]+names))
 
+# %% ../../nbs/prep/04_clean.ipynb #9b7a3a27
 def pubmed_numbers(
     document, # As for `paper_names`
 )->list: # Different whole numbers, those of fields first

@@ -200,7 +200,7 @@ def encode_rows(
     tokenizer:Tokenizer, # `gpt2_tokenizer()`, or one of your own
     near:bool=True, # Make the signatures that find near copies?
     index:NgramIndex|None=None, # Of evaluation records, to look for their 13-grams
-)->dict: # What is in a shard: tokens, documents (of type `DOCUMENT`), links, signature, hits, labels
+)->dict: # A shard: tokens, documents (of type `DOCUMENT`), links, signature, hits, labels
     "Clean and encode documents, and note what decides about them"
     ids,texts,sources,licences,units,pmids,records = zip(*rows)
     raw = [t.encode() if t.strip() else b'' for t in map(normalize, texts)]
@@ -397,8 +397,18 @@ def _labels(doc, name, n):
         if (new==label).all(): return label
         label = new
 
+def _constants(doc, ranks, name, least=100):
+    "Numbers that stand in many documents, each of which has another one: a column's filler"
+    number = ranks==PMID
+    some,times = np.unique(name[number], return_counts=True)
+    for o in some[times>=least]:
+        rest = number & (name!=o) & np.isin(doc, doc[number & (name==o)])
+        n = (number & (name==o)).sum()
+        if len(np.unique(doc[rest]))==n and len(np.unique(name[rest]))>=0.9*n: yield o,int(n)
+
 def join_units(
     table:dict, # From `document_table`
+    notices:list|None=None, # Gets a sentence for each number that is taken for a filler
 )->tuple: # Per document: uint64, the hash that decides its side; a number of its unit; rank of it
     "Tie documents of one patient, group or paper together, whatever their order and their source"
     documents,links = table['documents'],table['links']
@@ -410,7 +420,13 @@ def join_units(
     rows = np.flatnonzero(busy)                          # the others stand for themselves
     if not len(rows): return side,unit,rank
     doc,ranks,name = (o[busy[_all_names(table)[0]]] for o in _all_names(table))
+    fillers = dict(_constants(doc, ranks, name))
+    if notices is not None:
+        notices += [f"one PubMed number stands in {n:,} documents that all have another one "
+                    "besides; it was taken for a filler and ties nothing together"
+                    for n in fillers.values()]
     sure = (ranks!=PERHAPS) | np.isin(name, name[ranks==PMID])
+    sure &= ~np.isin(name, np.array([*fillers], np.uint64))
     doc,ranks,name = np.searchsorted(rows, doc[sure]),ranks[sure],name[sure]
     label = _labels(doc, np.unique(name, return_inverse=True)[1], len(rows))
     order = np.lexsort((mixed(name.copy()), ranks, label[doc]))
@@ -422,6 +438,7 @@ def join_units(
     unit[rows] = rows[label]
     return side,unit,rank
 
+# %% ../../nbs/prep/05_shards.ipynb #b91d000a
 def count_units(
     unit:np.ndarray, # Per document, from `join_units`
     rank:np.ndarray, # Per document, from `join_units`
@@ -462,7 +479,7 @@ def _same_paper(table, rows):
     theirs = name[paper & (rows & (numbers==1))[doc]]
     found = np.zeros(len(rows), bool)
     found[doc[paper & np.isin(name, theirs)]] = True
-    return found
+    return found & (table['documents']['pmid']<=0)       # another number of its own was checked
 
 def official_rows(
     table:dict, # From `document_table`
@@ -471,6 +488,7 @@ def official_rows(
     documents = table['documents']
     return np.isin(documents['pmid'], list(pubmedqa_test_pmids())) & (documents['n_tokens']>0)
 
+# %% ../../nbs/prep/05_shards.ipynb #10f324a9
 def drop_reasons(
     table:dict, # From `document_table`
 )->np.ndarray: # uint8 per document: 0 keeps it, else a key of `REASONS`
