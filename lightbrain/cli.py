@@ -11,7 +11,7 @@ __all__ = ['QUICKSTART', 'one_line', 'shell_args', 'command', 'noted', 'free_pla
 
 # %% ../nbs/09_cli.ipynb #2c235749
 import hashlib, json, math, os, re, shutil, sys, time, warnings
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager, nullcontext, redirect_stderr, redirect_stdout
 from dataclasses import replace
 from functools import wraps
 from pathlib import Path
@@ -19,7 +19,8 @@ from shlex import quote
 from typing import Annotated
 import numpy as np
 from fastcore.script import anno_parser
-from .core import DISCLAIMER, atomic_write, beside, lock_folder, pick_device, settle
+from lightbrain.core import (DISCLAIMER, atomic_write, beside, lock_folder, pick_device, printable,
+    settle)
 from .run.config import TrainConfig, train_flags
 
 # %% ../nbs/09_cli.ipynb #30299a5c
@@ -28,6 +29,7 @@ def one_line(
 )->str: # Without line breaks
     "An exception with its notes as a single line"
     text = ' '.join('; '.join([str(e) or type(e).__name__, *getattr(e, '__notes__', [])]).split())
+    text = printable(text)
     return f'{type(e).__name__}: {text}' if isinstance(e, OSError) else text
 
 # %% ../nbs/09_cli.ipynb #5b0c9d13
@@ -46,7 +48,7 @@ def shell_args(
         if names.count(o)>1: raise ValueError(f"{o} stands there twice; leave one of them out")
     args = vars(p.parse_args([o+value for o,value in words]))
     for k,v in args.items():
-        if v=='' or isinstance(v, list) and '' in v:
+        if (v=='' or isinstance(v, list) and '' in v) and k!='input':
             raise ValueError(f"--{k.replace('_', '-')} is empty, as a shell variable would be that "
                 "was not set; give it a value, or leave the flag out")
     return {k:v for k,v in args.items() if k not in ('pdb','xtra')}
@@ -63,6 +65,24 @@ def _sentence(e):
         return f'too large for the memory of this machine; take smaller numbers ({text[:99]})'
     return text
 
+class _Plain:
+    "An output that sends no control characters on; `keep`: a progress bar's way back"
+    def __init__(self, f, keep=None): self.f,self.keep = f,keep
+    def write(self, s):
+        parts = map(printable, s.split(self.keep) if self.keep else [s])
+        self.f.write((self.keep or '').join(parts))
+        return len(s)
+    def __getattr__(self, name): return getattr(self.f, name)
+
+@contextmanager
+def _plain_output():
+    "What texts and names hold is shown, never obeyed by the terminal; warnings are notes"
+    def note(message, *where): print(f'note: {one_line(message)}', file=sys.stderr)
+    with (redirect_stdout(_Plain(sys.stdout)), redirect_stderr(_Plain(sys.stderr, '\r')),
+          warnings.catch_warnings()):
+        warnings.showwarning = note
+        yield
+
 def command(
     f, # A function whose parameters have docments
 ): # The same function, with `shell`: as a command it fails with one line and exit code 1
@@ -73,8 +93,11 @@ def command(
         argv:list|None=None, # The words after the command; those of this process if not given
     )->int: # The exit code; only the doctor gives another one than 0
         cmd.in_shell = True                      # this process is ours alone
-        if hasattr(sys.stdout, 'reconfigure'): sys.stdout.reconfigure(errors='replace')
-        try: r = f(**shell_args(f, sys.argv[1:] if argv is None else argv))
+        for o in (sys.stdout, sys.stderr):       # a terminal that is not UTF-8 loses a character
+            if hasattr(o, 'reconfigure'): o.reconfigure(errors='replace')
+        try:
+            args = shell_args(f, sys.argv[1:] if argv is None else argv)
+            with _plain_output(): r = f(**args)
         except (ValueError, OSError, ImportError, MemoryError, RuntimeError,
                 KeyboardInterrupt) as e:
             if not (said := _sentence(e)): raise
@@ -158,19 +181,18 @@ def learn_tokenizer(
     "Byte-pair encoding on what the set will train on; the same source gives the same one"
     from lightbrain.data import set_files
     from lightbrain.prep.clean import normalize
-    from lightbrain.prep.prepare import prepare
-    from lightbrain.prep.sources import load_documents
+    from lightbrain.prep.prepare import open_documents, prepare
     from lightbrain.tokenizer import BPETokenizer, to_tiktoken, train_bpe
     if not 257<=size<=2**16:
         raise ValueError(f"a tokenizer of {size:,} tokens does not fit: use at least 257 (all "
             "bytes and an end of text) and at most 65,536 (two bytes each), such as 4096")
     first = beside(out, 'first')
-    columns = {k:v for k,v in how.items() if k.endswith('_column')}
+    reading = {k:v for k,v in how.items() if k.endswith('_column') or k=='split_at_endoftext'}
     def texts():
         left = _LEARN_FROM
         with open(first/'documents.tsv', encoding='utf-8') as f:
             next(f)
-            for line,d in zip(f, load_documents(source, **columns), strict=True):
+            for line,d in zip(f, open_documents(source, **reading), strict=True):
                 if not line.startswith('train\t'): continue
                 left -= len(d.text)
                 if left<0: return
@@ -219,7 +241,8 @@ def prepare(
     group_column:str=None, # Which one names a group, such as a patient, that no split divides
     near_duplicates:str='drop', # drop or keep near copies of earlier documents; exact ones go
     test_records:str='refuse', # refuse PubMedQA test records and copies of --evaluation, or exclude
-    evaluation:str=None, # A PubMedQA file whose records must not be in the training text
+    evaluation:str=None, # A file whose records and texts must not be in the training text
+    split_at_endoftext:bool=False, # Cut documents at <|endoftext|>, which stays text otherwise
 )->dict: # The manifest
     "Turn text into checked files of tokens. Interrupted? The same command continues"
     from lightbrain.prep.prepare import prepare
@@ -234,7 +257,7 @@ def prepare(
     out = out or free_place(home/name, source)
     how = dict(validation=validation, workers=workers, near_duplicates=near_duplicates,
         test_records=test_records, evaluation=evaluation, text_column=text_column,
-        id_column=id_column, group_column=group_column)
+        id_column=id_column, group_column=group_column, split_at_endoftext=split_at_endoftext)
     if train_tokenizer is not None: tok = learn_tokenizer(source, train_tokenizer, out, **how)
     else: tok = gpt2_tokenizer() if tokenizer in (None,'gpt2') else load_tokenizer(tokenizer)
     m = prepare(source, out, tok, **how)
@@ -456,7 +479,7 @@ def evaluate(
 @command
 def generate(
     model:str=None, # Model folder, such as runs/tiny/model
-    input:str='The patient', # Text to continue
+    input:str='The patient', # Text to continue; "" starts from nothing, as a new document does
     max_new_tokens:int=60, # At most this many new tokens
     temperature:float=0.8, # 0 = always the likeliest token; above 1 = wilder
     top_k:int=None, # Choose among the k likeliest tokens
@@ -468,6 +491,7 @@ def generate(
     "Let a model continue a text. Research and education only; never for clinical use"
     import torch
     from lightbrain.sample import stream
+    from lightbrain.tokenizer import END_OF_TEXT
     if samples<1: raise ValueError(f"samples={samples} must be at least 1")
     if not -2**63<=seed<2**64:
         raise ValueError(f"seed={seed} must have at most 64 bits; 42 is usual")
@@ -475,9 +499,15 @@ def generate(
     if input.endswith(' '):
         print('note: --input ends in a blank, but a word carries its blank in front: without it '
             'the model need not begin in mid-word', file=sys.stderr)
+    if not input:
+        print('note: --input is empty: the model starts a document of its own', file=sys.stderr)
+    if END_OF_TEXT in input:
+        print(f'note: {END_OF_TEXT} in --input is ordinary text; to start from nothing, give '
+            '--input ""', file=sys.stderr)
     g = torch.Generator(m.lm_head.weight.device).manual_seed(seed)
+    prompt = input or [m.tokenizer.eot_token]
     with noted():
-        streams = [stream(m, None, input, max_new_tokens, temperature=temperature, top_k=top_k,
+        streams = [stream(m, None, prompt, max_new_tokens, temperature=temperature, top_k=top_k,
             top_p=top_p, generator=g) for _ in range(samples)]
     texts = []
     for pieces in streams:

@@ -8,7 +8,7 @@ Docs: https://lightbrain-dev.github.io/lightbrain/core.html.md"""
 __all__ = ['SCALES', 'DROPPINGS', 'EXTRAS', 'DISCLAIMER', 'seed_all', 'pick_device', 'pick_dtype', 'free_memory', 'at_scale',
            'Verdict', 'differs', 'check', 'explore', 'progress_bar', 'fsync', 'listed', 'check_folder', 'beside',
            'lock_folder', 'settle', 'atomic_dir', 'atomic_write', 'file_sha256', 'seal', 'OtherFormat', 'read_sealed',
-           'hash_int', 'Report', 'doctor']
+           'hash_int', 'Report', 'doctor', 'printable']
 
 # %% ../nbs/00_core.ipynb #fc5eb7e3
 import errno, hashlib, json, math, os, platform, random, re, shutil
@@ -17,6 +17,7 @@ from collections.abc import Iterator, MappingView
 from contextlib import contextmanager, suppress
 from copy import deepcopy
 from dataclasses import dataclass, field
+from functools import cache
 from importlib import import_module
 from itertools import islice
 from pathlib import Path
@@ -333,14 +334,27 @@ def progress_bar(
     return tqdm(*args, **defaults | kwargs)
 
 # %% ../nbs/00_core.ipynb #cbde3591
+_REFUSALS = {getattr(errno, o, None) for o in ('EINVAL','ENOSYS','ENOTSUP','EOPNOTSUPP','ENOTTY',
+                                               'EBADF','EISDIR','EACCES','EPERM')}
+
+@cache
+def _say_refusal(why):
+    "Once, not at each file"
+    warnings.warn(f"this disk does not confirm what it stores (fsync: {why}), as a network share "
+        "or a virtual machine's folder may do; if power fails, the newest files may be lost")
+
 def fsync(
     path:str|Path, # A file or a folder
 )->None:
     "Make the disk really store `path`, not just promise to"
     if os.name=='nt' and Path(path).is_dir(): return     # Windows cannot open a folder for this
-    fd = os.open(path, os.O_RDONLY if os.name!='nt' else os.O_RDWR)
-    try: os.fsync(fd)
-    finally: os.close(fd)
+    try:
+        fd = os.open(path, os.O_RDONLY if os.name!='nt' else os.O_RDWR)
+        try: os.fsync(fd)
+        finally: os.close(fd)
+    except OSError as e:
+        if e.errno not in _REFUSALS: raise              # no room, a broken disk: never passed over
+        _say_refusal(os.strerror(e.errno))
 
 # %% ../nbs/00_core.ipynb #29e8c4f0
 DROPPINGS = '.DS_Store','desktop.ini','Thumbs.db','@eaDir','lost+found'      # left by systems
@@ -731,3 +745,12 @@ def doctor(
 # %% ../nbs/00_core.ipynb #456d2857
 DISCLAIMER = ("LightBrain is for research and education only. Its output is not medical advice; "
     "never use it for clinical decisions.")
+
+# %% ../nbs/00_core.ipynb #c3f5a004
+_OBEYED = re.compile('[\0-\x08\x0b-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069]')
+
+def printable(
+    text:str, # From a file, its name, or a model
+)->str: # Blanks, tabs and line ends stay; control characters become escapes such as \\x1b
+    "A text that a terminal only prints"
+    return _OBEYED.sub(lambda m: ascii(m[0])[1:-1], text)

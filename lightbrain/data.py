@@ -16,14 +16,15 @@ from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
+from shlex import quote
 import numpy as np
 from fastcore.basics import patch
 from . import __version__
 from .core import (atomic_dir, check_folder, file_sha256, hash_int, listed, lock_folder,
-    read_sealed, seal, settle)
+    printable, read_sealed, seal, settle)
 from .corpus import render_record
-from .tokenizer import (Tokenizer, gpt2_tokenizer, load_tokenizer, repair,
-    same_tokenizer, save_tokenizer, tokenizer_info)
+from .tokenizer import (Tokenizer, encode_document, gpt2_tokenizer, load_tokenizer,
+    repair, same_tokenizer, save_tokenizer, tokenizer_info)
 
 # %% ../nbs/02_data.ipynb #08dd26a2
 @dataclass(frozen=True)
@@ -34,7 +35,11 @@ class Document:
     source:str # Where it comes from
     license:str='unknown' # What its licence is called
     meta:dict = field(default_factory=dict) # More: `pmid` (int); `record`, a PubMedQA record
-    group:str='' # What stays on one side of the split, such as a patient; empty = the id
+    group:str='' # What stays on one side of the split, such as a patient
+    @property
+    def unit(self)->str: # Its group; else its paper; else its id
+        "What decides its side: all documents of one unit stay together"
+        return self.group or (f"pmid:{self.meta['pmid']}" if self.meta.get('pmid') else self.id)
 
 # %% ../nbs/02_data.ipynb #0da7a003
 def record_document(
@@ -57,10 +62,10 @@ SPLITS = 'train','validation'
 
 # %% ../nbs/02_data.ipynb #63d9fa41
 def split_of(
-    id:str, # A document's stable id, or its group
+    id:str, # A document's unit: its group, its paper, or its own stable id
     validation:float=0.1, # Share of documents to hold out, above 0 and below 1
 )->str: # 'train' or 'validation'
-    "Which side a document is on, eq. 2.1: a function of its id (or group) alone"
+    "Which side a document is on, eq. 2.1: a function of its unit alone"
     if not 0<validation<1:
         raise ValueError(f"validation={validation} is no share of the documents; use a value "
                          "between 0 and 1, such as 0.1")
@@ -71,9 +76,9 @@ def split_documents(
     documents, # Iterable of `Document`
     validation:float=0.1, # Share to hold out
 )->tuple: # (train, validation): two lists of documents, in the order they came
-    "Divide documents by the hash of their group or id, so that the split survives new data"
+    "Divide documents by the hash of their unit, so that the split survives new data"
     sides = {s:[] for s in SPLITS}
-    for d in documents: sides[split_of(d.group or d.id, validation)].append(d)
+    for d in documents: sides[split_of(d.unit, validation)].append(d)
     return tuple(sides.values())
 
 # %% ../nbs/02_data.ipynb #5d4aa203
@@ -135,7 +140,24 @@ def document_line(
 # %% ../nbs/02_data.ipynb #c9ef8235
 def _rows(rows): return [' | '.join(['', *map(str, r), '']).strip() for r in rows]
 
-def _one_line(s): return ' '.join(str(s).split())
+_SIGNS = str.maketrans({'&':'&amp;', '<':'&lt;'} | {o:f'\\{o}' for o in '\\|[`'})
+
+def _said(s):
+    "A name from outside in one line of Markdown, in which it is nothing but text"
+    return printable(' '.join(repair(str(s)).split())).translate(_SIGNS)
+
+_SIZES = '1','2','3','4','5 or more'
+
+def _units(units):
+    "What was kept together, as lines of Markdown"
+    head = ('unit', 'how many', 'documents', *(f'of {o}' for o in _SIZES), 'largest')
+    def counts(o): return o['units'],o['documents'],*o['sizes'],o['largest']
+    rows = [(o['unit'], *(f'{n:,}' for n in counts(o))) for o in units]
+    return ['## What stays together', '', 'No patient, group or paper is on both sides. Documents '
+            'that share a group, a PubMed number, a PMC number or a DOI are one unit, and so is '
+            'whatever is tied to either of them; units by the number of their documents:', '',
+            *_rows([head, ['---']*len(head), *rows]), '']
+
 
 # %% ../nbs/02_data.ipynb #8d6cbd69
 def datasheet(
@@ -146,32 +168,36 @@ def datasheet(
     head = ('side','documents','tokens','bytes of text','bytes per token')
     counts = [(k, *(f'{v[o]:,}' for o in ('documents','tokens','bytes')),
                f"{v['bytes']/max(1, v['tokens']):.2f}") for k,v in m['splits'].items()]
-    origin = [(_one_line(o['source']), _one_line(o['license']), f"{o['documents']:,}")
-              for o in m['origin']]
-    out = [f"# Datasheet: {m['source']}", '',
+    origin = [(_said(o['source']), _said(o['license']), f"{o['documents']:,}") for o in m['origin']]
+    out = [f"# Datasheet: {_said(m['source'])}", '',
            'Prepared by LightBrain for research and education, never for clinical use.', '',
            '## What is in it', '', *_rows([head, ['---']*5, *counts]), '',
-           f"Tokenizer: {tok['name']}, {tok['n_vocab']:,} tokens, two bytes each. "
+           f"Tokenizer: {_said(tok['name'])}, {tok['n_vocab']:,} tokens, two bytes each. "
            f"Held-out questions: {m['questions']:,}.", f"Split: {m['split_rule']}.", '',
            '## Where it comes from', '',
            *_rows([('source','licence','documents'), ['---']*3, *origin]), '',
+           *(_units(m['units']) if m.get('units') else ()),
            '## What was left out', '',
            f"{m['seen']:,} documents were there; {m['kept']:,} were kept.",
-           *(f'- {n:,} x {why}' for why,n in m['dropped'].items()), '', '## Leaks', '']
+           *(f'- {n:,} x {_said(why)}' for why,n in m['dropped'].items()), '', '## Leaks', '']
     if not leak:
         out += ["Copies, and test questions among the texts, were not looked for; `prepare` of the "
                 "workshop prep does that."]
     if 'official_test_records' in leak:
-        out += ["Documents with an official PubMedQA test number in their id, fields, source or "
-                f"signature: {leak['official_test_records']}; none of them is on a tape. A copy "
-                "that does not say its number can only be found by its words, when its record is "
-                "among the evaluation records."]
+        n,unknown = leak['official_test_records'],leak.get('not_checked', 0)
+        out += ["Looked for: documents that give an official PubMedQA test number in their id, "
+                f"fields, source or signature. Found: {n}; none of them is on a tape. Without a "
+                "number, but about the same paper, or with the words of one of these (whole, its "
+                f"abstract alone, or inside a longer text): {leak.get('test_copies', 0)}; none of "
+                "them, either. Not looked for: half an abstract, other words, typing errors "
+                f"throughout. Of the documents that were kept, {m['kept']-unknown:,} give a number "
+                f"and were checked by it; {unknown:,} give none and were not checked by it."]
     if 'evaluation_records' in leak:
         out += ["Evaluation records compared by runs of {ngram} words: {evaluation_records:,} (too "
                 "short to compare: {too_short:,}). Sharing any run with training text: "
                 "{overlapping:,}; copied: {contaminated:,}. Largest share that remains: "
                 "{largest_overlap_kept:.1%}.".format(**leak)]
-    return '\n'.join(out + [f'\n> {o}' for o in m['notices']])+'\n'
+    return '\n'.join(out + [f'\n> {_said(o)}' for o in m['notices']])+'\n'
 
 # %% ../nbs/02_data.ipynb #3f7ac918
 SET_FORMAT = 'lightbrain-tokens-2'
@@ -187,6 +213,7 @@ def write_manifest(
     dropped=(), # Reason -> documents left out
     leak=(), # What was found of test and evaluation records; empty = not looked for
     notices=(), # Sentences that a user of the set should see
+    units=(), # What was kept together, as from `count_units` of the workshop prep
     **info, # More for the manifest, JSON values; `source` is its name
 )->dict: # The manifest
     "Lay tokenizer and datasheet beside the tapes, then say what all files are"
@@ -196,7 +223,8 @@ def write_manifest(
     m = dict(format=SET_FORMAT, lightbrain=__version__, dtype='uint16',
              tokenizer=tokenizer_info(tokenizer),
              origin=[dict(source=s, license=l, documents=n) for (s,l),n in sorted(origin.items())],
-             split_rule=f'validation if sha256(group or id)/2**256 < {validation}',
+             split_rule='validation if sha256(group, else paper, else id)/2**256 < '
+                        f'{validation}', units=list(units),
              seen=kept+sum(dropped.values()), kept=kept, dropped=dropped, leak=dict(leak),
              notices=list(notices), questions=questions,
              splits={s: t.entry() for s,t in tapes.items()}, **info)
@@ -209,7 +237,7 @@ def write_manifest(
     save_tokenizer(tokenizer, folder)
     (folder/'datasheet.md').write_bytes(datasheet(m).encode())       # bytes: the same on Windows
     m['files'] = {p.name: file_sha256(p) for p in sorted(folder.iterdir()) if p.suffix!='.bin'}
-    text = seal(m)
+    text = seal(json.loads(repair(json.dumps(m, ensure_ascii=False))))   # names need not be UTF-8
     (folder/'manifest.json').write_bytes(text.encode())
     return json.loads(text)
 
@@ -271,8 +299,8 @@ def write_tapes(
                 if d.id in ids:
                     raise ValueError(f"two documents have the id '{d.id}'; give each its own, or "
                                      "let `prepare` of the workshop prep remove copies")
-                side = split_of(d.group or d.id, validation)
-                tokens = to_uint16([*tok.encode_ordinary(d.text), tok.eot_token])
+                side = split_of(d.unit, validation)
+                tokens = to_uint16([*encode_document(tok, d.text), tok.eot_token])
                 lines.write(document_line(side, tapes[side].tokens, len(tokens), d.id, d.source,
                                           d.license))
                 tapes[side].add(tokens, 1, len(d.text.encode()))
@@ -324,7 +352,7 @@ def load_manifest(
     settle(folder)
     if not path.exists():
         raise ValueError(f"'{folder}' is not a prepared set (no manifest.json); make one with: "
-                         f"lightbrain-prepare --source synthetic --out {folder}")
+                         f"lightbrain-prepare --source synthetic --out {quote(str(folder))}")
     return read_sealed(path, SET_FORMAT, 'prepare the set again')
 
 # %% ../nbs/02_data.ipynb #232ec6ea

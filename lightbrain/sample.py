@@ -16,7 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor
 from .attention import split_heads
 from .model import GPT
-from .tokenizer import Tokenizer
+from .tokenizer import Tokenizer, encode_document
 from .evaluate import check_weights, tokenizer_of
 from .train import eval_mode
 
@@ -269,7 +269,7 @@ def stream(
     check_settings(temperature, top_k, top_p, max_new_tokens)
     tokenizer = tokenizer_of(model, tokenizer)
     n_vocab = _tokens_to_draw(model, tokenizer.n_vocab)
-    ids = tokenizer.encode_ordinary(prompt) if isinstance(prompt, str) else prompt
+    ids = encode_document(tokenizer, prompt) if isinstance(prompt, str) else prompt
     idx = as_prompt(ids, model.config.block_size, n_vocab).to(model.lm_head.weight.device)
     eot = tokenizer.eot_token if stop_at_eot else None
     check_weights(model)

@@ -8,7 +8,8 @@ Docs: https://lightbrain-dev.github.io/lightbrain/tokenizer.html.md"""
 __all__ = ['GPT2_PATTERN', 'END_OF_TEXT', 'Tokenizer', 'pre_split', 'special_pattern', 'repair', 'count_words', 'apply_merge',
            'reversed_key', 'learn_merges', 'train_bpe', 'BPETokenizer', 'gpt2_alphabet', 'verified', 'gpt2_files',
            'gpt2_vocab', 'gpt2_tokenizer', 'implied_merges', 'to_tiktoken', 'tokenizer_files', 'split_pattern',
-           'token_bytes', 'tokenizer_info', 'same_tokenizer', 'save_tokenizer', 'load_tokenizer']
+           'before_last_blanks', 'encode_document', 'token_bytes', 'tokenizer_info', 'same_tokenizer', 'save_tokenizer',
+           'load_tokenizer']
 
 # %% ../nbs/01_tokenizer.ipynb #091de0a0
 import hashlib, json, re, warnings
@@ -507,6 +508,26 @@ def split_pattern(
 )->str: # A regular expression
     "How a tokenizer cuts text into pieces, before anything is merged"
     return to_tiktoken(tokenizer)._pat_str
+
+# %% ../nbs/01_tokenizer.ipynb #d81e0a02
+_LONG_RUN = re.compile('[\t-\r \x85\xa0\u1680\u2000-\u200a\u2028\u2029\u202f\u205f\u3000]{30000,}')
+
+def before_last_blanks(
+    text:str, # Any text
+)->list[int]: # Places inside it, in order; empty for nearly every text
+    "Where the last character of each very long run of white space begins, if more text follows"
+    return [m.end()-1 for m in _LONG_RUN.finditer(text) if m.end()<len(text)]
+
+# %% ../nbs/01_tokenizer.ipynb #d81e0a04
+def encode_document(
+    tokenizer:Tokenizer, # GPT-2's or your own
+    text:str, # Any text
+)->list[int]: # As from `encode_ordinary`, however long a run of white space is
+    "Encode text from outside, in which special tokens are nothing but characters"
+    compiled = isinstance(tokenizer, tiktoken.Encoding) and split_pattern(tokenizer)==GPT2_PATTERN
+    cuts = before_last_blanks(text) if compiled else []
+    parts = (text[i:j] for i,j in pairwise([0, *cuts, len(text)]))
+    return [i for o in parts for i in tokenizer.encode_ordinary(o)]
 
 # %% ../nbs/01_tokenizer.ipynb #4d7a0490
 def token_bytes(

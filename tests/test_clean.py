@@ -171,7 +171,7 @@ SHAPES = dict(
     interest=lambda p: dict(text=EXPORT.format(n=p%9973, pmid=p)+'\n\nConflict of interest statement: None declared.'))
 INNOCENT = dict(
     year=lambda p: dict(year=p), count=lambda p: dict(meta=dict(count=p, pmid_count=p)), patient=lambda p: dict(patient_id=p),
-    note=lambda p: dict(id=f'{p}-DS-21'), cites=lambda p: dict(references=[dict(pmid=p)], pmid=1),
+    note=lambda p: dict(id=f'{p}-DS-21'), cites=lambda p: dict(references=[dict(pmid=p)], pmid=p+4*10**7),
     prose=lambda p: dict(text=f'In ward {p%9973} PMID: {p} was cited, and fever fell.'), pmc=lambda p: dict(id=f'PMC{p}'))
 
 def kept_of(rows, folder):

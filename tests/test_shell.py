@@ -231,7 +231,6 @@ BAD = {                                         # arguments -> what the one line
     'evaluate --model missing --data {data}': 'save_pretrained',
     'evaluate --model {model} --data missing': 'no file or folder',
     'evaluate --model {model} --data {short}': 'mean nothing to the other',
-    'generate --model {model} --input=': 'leave the flag out',
     'generate --model {model} --input {long}': 'context',
     'generate --model {model} --input x --temperature -1': 'temperature',
     'plot missing': 'no metrics.jsonl',

@@ -7,7 +7,7 @@ Docs: https://lightbrain-dev.github.io/lightbrain/prep/clean.html.md"""
 # %% auto #0
 __all__ = ['CONTROLS', 'SLOTS', 'SHINGLE', 'MIN_WORDS', 'PUBMEDQA_TEST_SHA256', 'normalize', 'text_hashes', 'mixed',
            'first_bytes', 'word_hashes', 'ngram_hashes', 'signatures', 'similarity', 'find_duplicates',
-           'pubmedqa_test_pmids', 'pubmed_numbers', 'pmid_of', 'NgramIndex']
+           'pubmedqa_test_pmids', 'paper_names', 'pubmed_numbers', 'pmid_of', 'NgramIndex']
 
 # %% ../../nbs/prep/04_clean.ipynb #c264fcbd
 import hashlib, json, re, unicodedata
@@ -22,6 +22,23 @@ CONTROLS = bytes(set(range(32))-set(b'\t\n\r'))+b'\x7f'      # NUL and the other
 _BLANKS = bytes.maketrans(CONTROLS, b' '*len(CONTROLS))
 _C1 = re.compile(b'\xc2[\x80-\x9f]')                         # U+0080 to U+009F
 
+@cache
+def _crowds():
+    "Finds 32 and more combining marks in a row"
+    def is_mark(c): return unicodedata.combining(unicodedata.normalize('NFD', c)[0])
+    marks = filter(is_mark, map(chr, range(0x300, 0x1F000)))
+    return re.compile(f"[{''.join(marks)}]{{32,}}")
+
+def _in_order(m):
+    "A run of marks as NFC wants it; Python would sort it by a method that is quadratic"
+    apart = ''.join(unicodedata.normalize('NFD', c) for c in m[0])
+    return ''.join(sorted(apart, key=unicodedata.combining))
+
+def _nfc(text):
+    "Normalization form C, in time that grows with the text and no faster"
+    if unicodedata.is_normalized('NFC', text): return text
+    return unicodedata.normalize('NFC', _crowds().sub(_in_order, text))
+
 def normalize(
     text:str, # Any Python string
 )->str: # NFC, has a UTF-8 form, plain line ends, blanks for control characters but tab
@@ -33,7 +50,7 @@ def normalize(
     kept = data.strip(CONTROLS).translate(_BLANKS)
     if b'\xc2' in kept: kept = _C1.sub(b' ', kept)
     if b'\r' in kept: kept = kept.replace(b'\r\n', b'\n').replace(b'\r', b'\n')
-    return unicodedata.normalize('NFC', text if kept==data else kept.decode())
+    return _nfc(text if kept==data else kept.decode())
 
 # %% ../../nbs/prep/04_clean.ipynb #6faee6a4
 def text_hashes(
@@ -267,6 +284,7 @@ _SAME = re.compile(_PAPER+'(?:text|value|content|numberlong)?')
 _ID = re.compile(_PAPER+'(?:u?id|identifier|accession|url|uri|link|href|path|name|key|docno|'
                  'website|source|file)s?|externalids')
 _NUMBER = re.compile('.*(?:pmid|pubid|pubmed(?:id|number|no)?)(?:s|list|str)?')
+_NAME = re.compile('.*(?:doi|pmcid|pmc)s?')
 _OTHERS = re.compile(
     r'\b(?:refs|ref \w+|references?|referenced\w*|cites|cited\w*|citing\w*|citations|bibliography|'
     r'bib ?entries|comments? (?:on|in|corrections\w*)|related\w*|similar\w*|linked|neighbou?rs?|'
@@ -276,12 +294,13 @@ _OBJECT = re.compile(r'\s*(?:\{|\[\s*[\[{"\d])')
 
 @lru_cache(2**12)
 def _holds(field):
-    "By its name: 'number', 'id', numbers of 'others', 'same' as around it, '' for other things"
+    "By its name: 'number', 'name', 'id', those of 'others', 'same' as around it, '' other things"
     apart = re.sub('(?<=[a-z])(?=[A-Z])', ' ', str(field))
     words = ' '.join(re.findall('[a-z]+', apart.lower()))
     if _OTHERS.search(words): return 'others'
     name = words.replace(' ', '')
-    for holds,pattern in (('number',_NUMBER), ('id',_ID), ('same',_SAME)):
+    kinds = ('number',_NUMBER), ('name',_NAME), ('id',_ID), ('same',_SAME)
+    for holds,pattern in kinds:
         if pattern.fullmatch(name): return holds
     return ''
 
@@ -289,9 +308,13 @@ def _fields(d, holds):
     "(what it holds, value) for the fields of a dictionary that itself holds `holds`"
     if holds=='id':
         kind = next((o for k,o in d.items() if _KIND.fullmatch(str(k).lower())), '')
-        if str(kind).lower().startswith(('pmc','doi','pii')): return  # {'idtype':'pmc', 'value':7}
+        if str(kind).lower().startswith(('pmc','doi','pii')):       # {'idtype':'pmc', 'value':7}
+            yield from (('name', f'{kind}:{o}') for o in d.values() if o!=kind)
+            return
+        if str(kind).lower() in ('pubmed','pmid'): holds = 'number'
     for k,o in d.items():
         h = _holds(k)
+        if h=='name': o = f'{k}:{o}'                         # 'pmcid:7'
         if h=='same' or h=='id' and not holds: h = holds     # the id of a patient is no paper's
         if h!='others': yield h,o
 
@@ -341,27 +364,51 @@ def _signed(text):
 
 def _alone(s): return map(int, _ALONE.findall(_ELSE.sub('', s)))
 
+_DOI = re.compile(r'10\.\d+/[^\s"\'<>,;|?#]*[^\s"\'<>,;|?#.)\]}]')
+_PMC = re.compile(r'(?<![a-z])pmc(?:id)?[\W_]{0,9}(?:pmc)?0*([1-9]\d{0,11})(?![0-9a-z])')
+
+_DOI_LINE = re.compile(r'^(?:DOI[ \xa0:]{1,4}|(?:AID|LID) *- )(10\.\d+/\S+)(?: \[doi\])?\s*$',
+                       re.I|re.M)
+
+def _named(s):
+    "Names of a paper in an id or an address: its DOI, or its number at PMC"
+    s = s.lower()
+    found = [f'doi:{o}' for o in _DOI.findall(s)] if '10.' in s else []
+    return found+[f'pmc:PMC{o}' for o in _PMC.findall(s)] if 'pmc' in s else found
+
 def _digits(v):
     "A number as digits, when a table has made 7,664,228 or 7.664228e+06 of it"
     s = str(v).strip()
     if re.fullmatch(r'\d{1,3}(?:,\d{3})+', s, re.A): return s.replace(',', '')
     return str(round(float(s))) if re.fullmatch(r'\d\.\d+e\+0?[67]', s, re.I|re.A) else s
 
-def pubmed_numbers(
+def paper_names(
     document, # A `Document`: anything with `id`, `text`, `source` and `meta`
-)->list: # Different whole numbers, those of fields first
-    "Every PubMed number that a document gives as its own, in any field, its source or text"
-    found,official = [],pubmedqa_test_pmids()
+)->list: # 'pmid:7', 'pmc:PMC8', 'doi:10.1/x', each once; numbers first, those of fields in front
+    "Every name of its own paper that a document gives, in any field, its source or text"
+    found,names,official = [],[],pubmedqa_test_pmids()
     whole = [*_leaves(document.meta), ('id', document.id), ('', document.source),
              *_leaves(document.text)]
     for holds,v in whole:
-        if holds=='': found += _signed(v)
+        if holds=='':
+            found += _signed(v)
+            if isinstance(v, str) and ('DOI' in v or 'doi' in v):
+                names += [n for o in _DOI_LINE.findall(_CITED.sub('', v)) for n in _named(o)]
         elif v is not None:
             s = _digits(v)
+            if holds!='number': names += _named(s)
+            if holds=='name' or s[:1]=='-': continue         # -1 stands for none
             found += _SAID.findall(s)
             found += _alone(s) if holds=='number' else official.intersection(_alone(s))
     found += official.intersection(_alone(document.source))
-    return list(dict.fromkeys(map(int, found)))
+    return list(dict.fromkeys([f'pmid:{int(o)}' for o in found]+names))
+
+# %% ../../nbs/prep/04_clean.ipynb #9b7a3a27
+def pubmed_numbers(
+    document, # As for `paper_names`
+)->list: # Different whole numbers, those of fields first
+    "Every PubMed number that a document gives as its own"
+    return [int(o[5:]) for o in paper_names(document) if o.startswith('pmid:')]
 
 # %% ../../nbs/prep/04_clean.ipynb #dda85430
 def pmid_of(
@@ -402,18 +449,20 @@ class NgramIndex:
         self.names = [str(i if name is None else name) for i,(name,_) in enumerate(found)]
         texts = [normalize(t) for _,ts in found for t in ts]
         owner = np.repeat(np.arange(len(found)), [len(ts) for _,ts in found])     # of each text
+        main = np.array([i==0 for _,ts in found for i in range(len(ts))])         # the abstract
         grams,starts = ngram_hashes(*word_hashes(texts), n)
         if not len(grams):
             raise ValueError(f"none of the {len(found):,} evaluation records has {n} words, so "
                              "none could ever be found; pass the records, or a smaller n")
-        owner = np.repeat(owner, np.diff(starts))                                 # of each n-gram
-        order = np.lexsort((owner, grams))
-        grams,owner = grams[order],owner[order]
+        owner,main = (np.repeat(o, np.diff(starts)) for o in (owner, main))       # of each n-gram
+        order = np.lexsort((~main, owner, grams))
+        grams,owner,main = grams[order],owner[order],main[order]
         new = np.ones(len(grams), bool)                 # the first of equal (n-gram, record) pairs
         new[1:] = (grams[1:]!=grams[:-1])|(owner[1:]!=owner[:-1])
         self.grams,gram = np.unique(grams[new], return_inverse=True)              # sorted
         self.gram = gram.astype(np.int32)               # pairs: number of an n-gram in `grams` ...
-        self.record = owner[new].astype(np.int32)       # ... and of a record that has it
+        self.record = owner[new].astype(np.int32)       # ... and of a record that has it,
+        self.main = main[new]                           # ... in its abstract?
         self._fill()
     def _fill(self):
         bits = min(24, max(10, (32*len(self.grams)).bit_length()))    # at most 1/16 of it is full
@@ -447,17 +496,20 @@ def hits(
 def report(
     self:NgramIndex,
     grams:np.ndarray, # What `hits` found in all of the training text, in any order, with repeats
-    limit:float=0.5, # A record is contaminated from this share on
+    limit:float=0.5, # A record is contaminated from this share on, of all or of its abstract
 )->dict: # n, records, too_short, share (name -> share found, if above 0), contaminated (names)
     "The share of each record's n-grams that stands in the training text"
     found = np.zeros(len(self.grams), bool)
     found[np.asarray(grams, np.int64)] = True
     n = len(self.names)
+    def share_of(pairs):
+        have = np.bincount(self.record, pairs, n)
+        return np.bincount(self.record, found[self.gram] & pairs, n)/np.maximum(have, 1)
     have = np.bincount(self.record, minlength=n)
-    share = np.bincount(self.record, weights=found[self.gram], minlength=n)/np.maximum(have, 1)
+    share,abstract = share_of(self.main | True),share_of(self.main)
     return dict(n=self.n, records=n, too_short=int((have==0).sum()),
         share={self.names[i]: float(share[i]) for i in np.flatnonzero(share)},
-        contaminated=[self.names[i] for i in np.flatnonzero(share>=limit)])
+        contaminated=[self.names[i] for i in np.flatnonzero(np.maximum(share, abstract)>=limit)])
 
 # %% ../../nbs/prep/04_clean.ipynb #9d1c55e0
 @patch
@@ -469,3 +521,25 @@ def grams_of(
     names = set(names)
     records = [i for i,name in enumerate(self.names) if name in names]
     return self.gram[np.isin(self.record, records)]
+
+# %% ../../nbs/prep/04_clean.ipynb #9d1c5a02
+@patch
+def copies(
+    self:NgramIndex,
+    docs:np.ndarray, # As from `hits`
+    grams:np.ndarray, # As from `hits`
+    limit:float=0.5, # A copy holds at least this share of a record's n-grams, or of its abstract's
+)->np.ndarray: # Numbers of the documents that are copies, in order
+    "Which documents hold a record, alone or inside something longer"
+    if not len(docs): return np.zeros(0, np.int64)
+    docs,grams = np.unique(np.stack([docs, grams]), axis=1)
+    first = np.searchsorted(self.gram, grams)                  # pairs of an n-gram stand together
+    times = np.searchsorted(self.gram, grams, side='right')-first
+    pair = np.repeat(first-np.cumsum(times)+times, times)+np.arange(times.sum())
+    whose,n = np.repeat(docs, times)*len(self.names)+self.record[pair],len(self.names)
+    both,which = np.unique(whose, return_inverse=True)         # a document with a record
+    found = []
+    for pairs in (self.main | True, self.main):
+        have = np.bincount(self.record, pairs, n)[both%n]
+        found.append(np.bincount(which, pairs[pair])>=np.maximum(limit*have, 1))
+    return np.unique((both//n)[found[0] | found[1]])

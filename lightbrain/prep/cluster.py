@@ -16,15 +16,14 @@ from itertools import islice
 from pathlib import Path
 import numpy as np
 from .. import __version__
-from ..core import atomic_dir, atomic_write
+from ..core import atomic_dir, atomic_write, file_sha256
 from ..data import set_files
 from .clean import NgramIndex
 from .markup import REPLACED, PubmedState, pubmed_file
-from .prepare import Rules, assemble
+from .prepare import Rules, assemble, cut_at_marks, load_evaluation, open_documents
 from lightbrain.prep.shards import (BLOCK_CHARS, Shard, keep_documents, read_shard, shard_settings,
     tokenize, write_shard)
-from lightbrain.prep.sources import (COLUMNS, READERS, Documents, load_documents, load_records,
-    pubmed_document)
+from .sources import COLUMNS, READERS, Documents, pubmed_document
 from ..tokenizer import gpt2_tokenizer
 
 # %% ../../nbs/prep/07_cluster.ipynb #2cb9bb0f
@@ -54,6 +53,7 @@ class Job:
     tokenizer:object=None # `gpt2_tokenizer()` unless given
     block_chars:int|None=None # As for `tokenize`
     columns:dict = field(default_factory=dict) # For `load_documents`: text_column, id_column, ...
+    split_at_endoftext:bool=False # As for `prepare`
 
 # %% ../../nbs/prep/07_cluster.ipynb #ef89e455
 def _digest(o): return hashlib.sha256(json.dumps(o).encode()).hexdigest()[:20]
@@ -65,18 +65,22 @@ class Plan:
     ):
         Rules(near_duplicates=job.near_duplicates)
         self.job,self.work = job,Path(job.work)
-        self.source = load_documents(job.source, **job.columns)
+        self.source = open_documents(job.source, job.split_at_endoftext, **job.columns)
         self.parts = self.source.parts
         if not self.parts:
             raise ValueError(f"a {type(job.source).__name__} cannot be dealt out to ranks; name "
                              "files, a folder or a pattern")
         self.tokenizer = job.tokenizer or gpt2_tokenizer()
-        records = job.evaluation
-        if isinstance(records, (str,Path)): records = load_records(records)
-        self.index = NgramIndex(records) if records is not None else None
+        self.index = None
+        if job.evaluation is not None:
+            records,said = load_evaluation(job.evaluation)
+            self.index = NgramIndex(records)
+            self.source.notices = [*self.source.notices, *said]
         self.near = job.near_duplicates=='drop'
         self.settings = [__version__, *shard_settings(self.tokenizer, self.near, self.index),
-                         job.block_chars or BLOCK_CHARS, sorted(job.columns.items())]
+                         job.block_chars or BLOCK_CHARS, sorted(job.columns.items()),
+                         job.split_at_endoftext]
+        self.stamps = {}
     def shares(self, world_size):
         "The parts of each rank"
         sizes = [o.what.stat().st_size if isinstance(o.what, Path) else 0 for o in self.parts]
@@ -85,9 +89,12 @@ class Plan:
         "Where a part's shards and its report lie"
         return self.work/_digest([part.kind, part.label])
     def stamp(self, part):
-        "A hash of all that a part's shards depend on"
+        "A hash of all that a part's shards depend on; the content of its file, not its date"
         s = part.what.stat() if isinstance(part.what, Path) else None
-        return _digest([*self.settings, [s.st_size, s.st_mtime_ns] if s else []])
+        seen = part.label,s and (s.st_size, s.st_mtime_ns, s.st_ctime_ns)
+        if seen not in self.stamps:
+            self.stamps[seen] = _digest([*self.settings, file_sha256(part.what) if s else ''])
+        return self.stamps[seen]
     def report(self, part):
         "What was said of a part when it was finished; None if there is work left"
         folder = self.folder(part)
@@ -120,6 +127,7 @@ def encode_part(
     folder,stamp = plan.folder(part),plan.stamp(part)          # of the file as it is before reading
     facts,job = {},plan.job
     docs = Documents(part.label, lambda: _read(part, job.columns, facts))
+    if job.split_at_endoftext: docs = cut_at_marks(docs)
     shards = tokenize(docs, folder, plan.tokenizer, workers=1, near=plan.near, index=plan.index,
                       progress=False, block_chars=job.block_chars)
     report = dict(stamp=stamp, part=part.label, kept=docs.kept, dropped=docs.dropped,

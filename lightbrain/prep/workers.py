@@ -53,6 +53,7 @@ class _Worker:
         code = (f'import sys; sys.path[:] = {sys.path!r}; '
                 'from lightbrain.prep.workers import _serve; _serve()')
         one = {f'{o}_NUM_THREADS':'1' for o in ('OMP','OPENBLAS','MKL')}     # one core each
+        one['PYTHONWARNINGS'] = 'ignore'                    # the parent says it, once
         self.p = subprocess.Popen([sys.executable, '-c', code], stdin=subprocess.PIPE,
                                   stdout=subprocess.PIPE, env=os.environ | one)
         self.say((module, name, common))
