@@ -31,6 +31,19 @@ def test_counting_words_is_worth_a_coin(n):
     fault = imbalanced()
     assert naive_bayes(fault[:-500], fault[-500:], n)>0.9
 
+@pytest.mark.parametrize('n', [1, 3])
+def test_a_linear_reader_is_worth_a_coin(n):
+    "scikit-learn's logistic regression on words, or on runs of up to three: below 55 %, and above 90 % with the fault planted"
+    text = pytest.importorskip('sklearn.feature_extraction.text', reason='scikit-learn is not installed')
+    from sklearn.linear_model import LogisticRegression
+    def right(train, test):
+        table = text.CountVectorizer(ngram_range=(1, n), binary=True, min_df=2, token_pattern=r'[\w.]*\w')
+        fit = LogisticRegression(max_iter=300).fit(table.fit_transform(map(prompt, train)), list(map(says_yes, train)))
+        return fit.score(table.transform(map(prompt, test)), list(map(says_yes, test)))
+    assert right(RECORDS[:5000], RECORDS[5000:])<=0.55
+    fault = imbalanced()
+    assert right(fault[:-500], fault[-500:])>0.9
+
 def test_shortcuts_are_worth_a_coin():
     "Each half of the evidence, each order, each place of the question"
     share = lambda keep: sum(map(says_yes, keep))/len(keep)
