@@ -278,8 +278,8 @@ def test_a_long_run_of_white_space(blank, tail):
     assert enc.decode(ids)==s and ids==encode_document(enc, s)
 
 @settings(max_examples=200, deadline=None)
-@given(st.text('\u0323\u0301\u0344\u0308\u0f71\u0f72\u0f73\u0e39\u05b0ae\u034f\u0345\u00e9\u1e69\u00c5 \x00', max_size=200))
-def test_marks_in_any_order(text): assert normalize(text)==unicodedata.normalize('NFC', text.replace('\0', ''))
+@given(st.text('\u0323\u0301\u0344\u0308\u0f71\u0f72\u0f73\u0e39\u05b0ae\u034f\u0345\u00e9\u1e69\u00c5 ', max_size=200))
+def test_marks_in_any_order(text): assert normalize(text)==unicodedata.normalize("NFC", text)
 
 def test_80_000_marks_without_order():
     "No text goes to Python's own normalization with a long run of marks out of order, where it is quadratic; the result is NFC's"

@@ -75,7 +75,7 @@ class Plan:
         if job.evaluation is not None:
             records,said = load_evaluation(job.evaluation)
             self.index = NgramIndex(records)
-            self.source.notices = [*self.source.notices, *said]
+            self.source.notices += said
         self.near = job.near_duplicates=='drop'
         self.settings = [__version__, *shard_settings(self.tokenizer, self.near, self.index),
                          job.block_chars or BLOCK_CHARS, sorted(job.columns.items()),

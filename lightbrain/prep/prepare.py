@@ -62,7 +62,9 @@ def cut_at_marks(
     def read():
         for d in docs: yield from _pieces(d) if _MARKS.search(d.text) else [d]
         for why,n in docs.dropped.items(): yield from [why]*n
-    return Documents(docs.name, read, docs.notices, docs.parts)
+        cut.notices = list(dict.fromkeys([*docs.notices, *cut.notices]))     # some come late
+    cut = Documents(docs.name, read, docs.notices, docs.parts)
+    return cut
 
 # %% ../../nbs/prep/06_prepare.ipynb #c71e0004
 def open_documents(
@@ -210,7 +212,7 @@ def prepare(
     if evaluation is not None:
         records,said = load_evaluation(evaluation)
         index = NgramIndex(records)
-        docs.notices = [*docs.notices, *said]
+        docs.notices += said
     work = beside(out, 'shards')
     near = near_duplicates=='drop'
     with lock_folder(out):
