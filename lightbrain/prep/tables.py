@@ -15,6 +15,7 @@ import csv, io, json, os, re
 from collections import Counter, deque
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import lru_cache
 from pathlib import Path
 from .markup import BROKEN, open_bytes
 
@@ -37,10 +38,11 @@ def bounded_lines(
     f, # Text file to read from
     path:Path, # Its name, for the message
     limit:int=MAX_LINE, # Characters that a line may have
+    again=(), # A deque of lines that come first, whenever there are some
 )->Iterator[str]: # Lines with their ends
     "The lines of a file; `ValueError` with file and line for one that memory should not hold"
     n = 0
-    while line := f.readline(limit+1):
+    while line := again.popleft() if again else f.readline(limit+1):
         n += 1
         if len(line)>limit:
             raise _table_error(path, n, f'more than {limit:,} characters in one line or row; cut '
@@ -51,16 +53,30 @@ def bounded_lines(
 # %% ../../nbs/prep/02_tables.ipynb #b0a70005
 def _cells(line, delimiter): return line.rstrip('\r\n').split(delimiter)
 
-def _shape(s): return re.sub('[^\\W\\d_]+', 'a', re.sub('[0-9]+', '9', s.strip()))
+@lru_cache(2**8)
+def _shape(kinds): return re.compile(re.sub('a+', r'[^\\W\\d_]+', re.sub('9+', '[0-9]+', kinds)))
+
+def _like(value):
+    "A pattern of what looks like a value: numbers for numbers, letters for letters"
+    letters = re.sub(r'[^\W\d_]', 'a', re.sub('[0-9]', '9', value.strip()))
+    return _shape(re.escape(letters))
 
 def _like_rows(lines, row, delimiter):
     "How many lines of a row, below the first, look like rows; and are they all, with rising keys?"
-    keys = [i for i,o in enumerate(row) if o and not {'\n','\r'}&set(o)]
-    if not keys or not any(o.count(delimiter)==len(row)-1 for o in lines[1:]): return 0,False
-    cells,shapes = [_cells(o, delimiter) for o in lines],[_shape(row[i]) for i in keys]
-    fits = [len(c)==len(row) and [_shape(c[i]) for i in keys]==shapes for c in cells]
-    first = [(len(c[keys[0]]), c[keys[0]]) for c in cells] if all(fits) else []
-    return sum(fits[1:]),bool(first) and all(a<b for a,b in zip(first, first[1:]))
+    n = len(row)-1
+    below = [o for o in lines[1:] if o.count(delimiter)==n]
+    keys = [i for i,o in enumerate(row) if o and '\n' not in o and '\r' not in o] if below else []
+    if keys and keys[0]==0:                                   # the quick way to say no
+        like = _like(row[0])
+        below = [o for o in below if like.match(o.lstrip())]
+    below = [_cells(o, delimiter) for o in below]
+    for i in keys if below else ():
+        like = _like(row[i])
+        below = [c for c in below if like.fullmatch(c[i].strip())]
+    if not (keys and below): return 0,False
+    first = [(len(c[keys[0]]), c[keys[0]]) for c in (_cells(lines[0], delimiter), *below)]
+    rising = all(a<b for a,b in zip(first, first[1:]))
+    return len(below),rising and len(below)==len(lines)-1 and lines[0].count(delimiter)==n
 
 class _Stray(Exception): "A quote that opened a field turned out to be a character"
 
@@ -74,11 +90,11 @@ class _CsvRows:
         self.taken,self.again,self.width = [],deque(),0       # lines of this row, lines to reread
         self.stray,self.doubtful = [],[]                      # lines where such rows start
     def _feed(self, lines):
-        while line := self.again.popleft() if self.again else next(lines, ''):
-            rows = self.width>1 and self.tabs and self.taken  # between tabs, the next line tells
-            if rows and all(len(_cells(o, '\t'))==self.width for o in (self.taken[0], line)):
-                self.again.appendleft(line)
-                raise _Stray
+        for line in lines:
+            if self.tabs and self.taken and self.width>1:     # between tabs, the next line tells
+                if all(o.count('\t')==self.width-1 for o in (self.taken[0], line)):
+                    self.again.appendleft(line)
+                    raise _Stray
             self.taken.append(line)
             yield line
     def _literal(self, e):
@@ -102,7 +118,8 @@ class _CsvRows:
         line = 1
         try:
             with open_text(self.path, newline='') as f:
-                for row,stray in self._parsed(bounded_lines(f, self.path, MAX_FIELD)):
+                lines = bounded_lines(f, self.path, MAX_FIELD, self.again)
+                for row,stray in self._parsed(lines):
                     if self.width>1 and len(self.taken)>1:
                         like,all_like = _like_rows(self.taken, row, self.delimiter)
                         if all_like: row,stray = self._split(),True
