@@ -284,11 +284,12 @@ def _same_id(where, pair, rows, columns):
 def _no_text(where, n, o, columns):
     "Why no row of a file could be read"
     fields = ', '.join(shown(k)[:40] for k in list(o)[:20])
-    long = [shown(k) for k,v in o.items() if isinstance(v, str) and ' ' in v.strip()]
-    such = f', such as text_column={long[0]!r} (--text-column {long[0]})' if long else ''
-    return Useless(f"{where.rpartition(',')[0]}: none of its {n:,} rows has a "
-        f"'{shown(columns['text_column'])}', nor PubMedQA's question and context (or QUESTION and "
-        f"CONTEXTS); its fields are {fields}. Name the one to read{such}")
+    texts = {len(v):shown(k) for k,v in o.items() if isinstance(v, str) and ' ' in v.strip()}
+    long = texts[max(texts)] if texts else ''
+    such = f', such as text_column={long!r} (in the shell: --text-column {long})' if long else ''
+    return Useless(f"{where.rpartition(',')[0]}: no column '{shown(columns['text_column'])}' in any "
+        f"of its {n:,} rows, nor question and context (or QUESTION and CONTEXTS) as PubMedQA has "
+        f"them; it has {fields or 'none'}. Name the column to read{such}")
 
 def _table(read, where, label, columns, plain=False):
     "Documents, reasons and notices of the rows that `read()` gives; `where` names one in messages"
