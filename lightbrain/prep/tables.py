@@ -42,8 +42,9 @@ def bounded_lines(
 )->Iterator[str]: # Lines with their ends
     "The lines of a file; `ValueError` with file and line for one that memory should not hold"
     n = 0
-    while line := again.popleft() if again else f.readline(limit+1):
-        n += 1
+    while line := again[0] if again else f.readline(limit+1):
+        if again: again.popleft()
+        else: n += 1
         if len(line)>limit:
             raise _table_error(path, n, f'more than {limit:,} characters in one line or row; cut '
                                         'it into several')
@@ -160,6 +161,7 @@ def shown(
     except UnicodeEncodeError: pass
     return ''.join(c if c.isprintable() else c.encode('unicode_escape').decode() for c in s)
 
+# %% ../../nbs/prep/02_tables.ipynb #b0a7000b
 def _column_names(path, row):
     "The header, checked"
     names = [o.strip() for o in row]
@@ -181,7 +183,6 @@ def read_csv(
             raise _table_error(path, line, f'{len(row)} fields, but the header names {len(names)}')
         yield line,dict(zip(names, row))
     for o in table.remarks() if say else (): say(o)
-
 
 # %% ../../nbs/prep/02_tables.ipynb #a32e5b91
 def csv_columns(
@@ -337,6 +338,7 @@ def arrow_columns(
     "The columns of an Arrow file, without reading its rows"
     with _arrow(path) as (schema,_): return schema.names
 
+# %% ../../nbs/prep/02_tables.ipynb #b0a7000c
 def read_arrow(
     path:Path, # .arrow, as `save_to_disk` of datasets writes it, or Feather
 )->Iterator[tuple]: # (row number from 1, dictionary of Python values)
@@ -348,7 +350,6 @@ def read_arrow(
                 yield from enumerate(batch.slice(lo, 1000).to_pylist(), n+lo+1)
             n += len(batch)
 
-
 # %% ../../nbs/prep/02_tables.ipynb #2c0cffad
 NOTE_COLUMNS = ('ROW_ID SUBJECT_ID HADM_ID CHARTDATE CHARTTIME STORETIME CATEGORY DESCRIPTION CGID '
                 'ISERROR TEXT').split()
@@ -356,7 +357,8 @@ NOTE_COLUMNS_IV = ('NOTE_ID SUBJECT_ID HADM_ID NOTE_TYPE NOTE_SEQ CHARTTIME STOR
 NOTE_AGREEMENT = (
     'These are clinical notes in the shape of MIMIC. If they come from PhysioNet, '
     'its data use agreement covers whatever is made from them: share neither the notes, nor the '
-    'prepared tokens, nor a model trained on them, and send no note to an online service.')
+    'prepared tokens, nor a model trained on them, and send no note to an online service. All '
+    'notes of a patient stay on one side of the split.')
 
 def is_noteevents(
     columns, # Column names
@@ -382,6 +384,7 @@ def read_noteevents(
         o = {k.upper(): '' if v is None else str(v) for k,v in o.items()}
         three = 'ROW_ID' in o
         id,patient = o['ROW_ID' if three else 'NOTE_ID'].strip(),o['SUBJECT_ID'].strip()
+        if patient.lower() in ('nan','null','none'): patient = ''
         if not (id and patient):
             why = f"{'SUBJECT_ID' if id else 'ROW_ID' if three else 'NOTE_ID'} is empty"
             raise _table_error(path, line, f'{why}; it tells notes apart and keeps them with their '
