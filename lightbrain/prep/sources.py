@@ -288,8 +288,9 @@ def _no_text(where, n, o, columns):
     long = texts[max(texts)] if texts else ''
     such = f', such as text_column={long!r} (in the shell: --text-column {long})' if long else ''
     text,path = shown(columns['text_column']),where.rpartition(',')[0]
-    return _Useless(f"{path}: no column '{text}' in any of its {n:,} rows, nor question and context (or QUESTION and CONTEXTS) as PubMedQA has "
-        f"them; it has {fields or 'none'}. Name the column to read{such}")
+    return _Useless(f"{path}: no column '{text}' in any of its {n:,} rows, nor question and "
+        f"context (or QUESTION and CONTEXTS) as PubMedQA has them; it has {fields or 'none'}. "
+        f"Name the column to read{such}")
 
 def _table(read, where, label, columns, plain=False):
     "Documents, reasons and notices of the rows that `read()` gives; `where` names one in messages"
