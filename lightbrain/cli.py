@@ -225,8 +225,8 @@ def summary(
 
 # %% ../nbs/09_cli.ipynb #10b08ce0
 _READS = ("one or more of: synthetic, synthetic:5000; PubMedQA .json; .jsonl, .csv, .tsv, .txt "
-    "(also .gz); .parquet; PubMed, PMC or MedQuAD .xml; NOTEEVENTS.csv; a folder of these; a hub "
-    "dataset such as qiaojin/PubMedQA:pqa_artificial")
+    "(also .gz); .parquet, .arrow; PubMed, PMC or MedQuAD .xml; notes of MIMIC; a folder of these; "
+    "a hub dataset such as qiaojin/PubMedQA:pqa_artificial")
 
 @command
 def prepare(
@@ -238,7 +238,8 @@ def prepare(
     workers:int=None, # Processes, at most 8 if not given. The result does not depend on it
     text_column:str='text', # Which column or field of a table holds the text
     id_column:str='id', # Which one holds the id
-    group_column:str=None, # Which one names a group, such as a patient, that no split divides
+    group_column:str=None, # Which one names a group that no split divides; the patient, if known
+    group_by:str=None, # folder: what lies in one folder is a group
     near_duplicates:str='drop', # drop or keep near copies of earlier documents; exact ones go
     test_records:str='refuse', # refuse PubMedQA test records and copies of --evaluation, or exclude
     evaluation:str=None, # A file whose records and texts must not be in the training text
@@ -257,7 +258,8 @@ def prepare(
     out = out or free_place(home/name, source)
     how = dict(validation=validation, workers=workers, near_duplicates=near_duplicates,
         test_records=test_records, evaluation=evaluation, text_column=text_column,
-        id_column=id_column, group_column=group_column, split_at_endoftext=split_at_endoftext)
+        id_column=id_column, group_column=group_column, group_by=group_by,
+        split_at_endoftext=split_at_endoftext)
     if train_tokenizer is not None: tok = learn_tokenizer(source, train_tokenizer, out, **how)
     else: tok = gpt2_tokenizer() if tokenizer in (None,'gpt2') else load_tokenizer(tokenizer)
     m = prepare(source, out, tok, **how)

@@ -213,6 +213,11 @@ def _contexts(o):
         if not isinstance(o.get(k), (str,type(None))):
             kind = type(o[k]).__name__
             raise ValueError(f"not a PubMedQA record: its '{k}' is a {kind}, no text")
+    asked = _as_list(o.get('asked')) or []
+    pairs = [_as_list(p) for p in asked] if isinstance(asked, (list,tuple)) else [None]
+    if not all(isinstance(p, (list,tuple)) and [type(s) for s in p]==[str]*2 for p in pairs):
+        raise ValueError("not a PubMedQA record: its 'asked' must be a list of pairs of texts, a "
+                         "question and its answer")
     return contexts
 
 # %% ../nbs/00a_corpus.ipynb #df2f0a7d
@@ -277,6 +282,9 @@ def pubmedqa_record(
     if number not in (None, '', 0) and pubmed_id(number) is None:
         raise ValueError(f"not a PubMedQA record: its PubMed id is {str(number)[:20]!r}, but must "
                          "be a number")
+    said = o.get('final_decision') or ''
+    plain = said.strip(' .\t\r\n').lower()                            # 'YES', 'no ', 'Maybe.'
+    if plain in VERDICTS: o = {**o, 'final_decision': plain}
     context = {k: _characters(_as_list(v)) if k.endswith('_pred') else _as_list(v)
                for k,v in o['context'].items()}
     return {**o, 'pubid': pubmed_id(number) or 0, 'context': context | {'contexts': list(contexts)}}

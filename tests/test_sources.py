@@ -75,7 +75,10 @@ def there(path):
     if name.endswith('.json'): return len(json.loads(data.decode('utf-8-sig'), object_pairs_hook=list))
     if name.endswith(('.csv','.tsv')):
         csv.field_size_limit(2**26)
-        rows = csv.reader(io.StringIO(data.decode('utf-8-sig'), newline=''), delimiter='\t' if name.endswith('.tsv') else ',')
+        text = data.decode('utf-8-sig')
+        tabs = {o.count('\t') for o in re.split('\r\n|\r|\n', text) if o}
+        if name.endswith('.tsv') and len(tabs)==1: text = text.replace('"', '')        # each line has a row's tabs: quotes are characters
+        rows = csv.reader(io.StringIO(text, newline=''), delimiter='\t' if name.endswith('.tsv') else ',')
         return sum(map(bool, rows))-1
     if name.endswith('.parquet'): return pq.ParquetFile(path).metadata.num_rows
     if name.endswith('.txt'): return 1

@@ -23,7 +23,7 @@ from .markup import REPLACED, PubmedState, pubmed_file
 from .prepare import Rules, assemble, cut_at_marks, load_evaluation, open_documents
 from lightbrain.prep.shards import (BLOCK_CHARS, Shard, keep_documents, read_shard, shard_settings,
     tokenize, write_shard)
-from .sources import COLUMNS, READERS, Documents, pubmed_document
+from .sources import COLUMNS, Documents, pubmed_document, read_part
 from ..tokenizer import gpt2_tokenizer
 
 # %% ../../nbs/prep/07_cluster.ipynb #2cb9bb0f
@@ -109,14 +109,15 @@ class Plan:
 def _read(part, columns, facts):
     "Documents and reasons of one file; what a PubMed file says about others goes into `facts`"
     if part.kind!='pubmed':
-        yield from READERS[part.kind].read(part.what, part.label, COLUMNS | columns)
+        yield from read_part(part, COLUMNS | columns)
         return
     citations,deletes,replaced = pubmed_file(part.what)
     facts['citations'] = [o['pmid'] for o in citations]
     facts['without_abstract'] = [o['pmid'] for o in citations if not o['abstract']]
     facts['deletes'] = deletes
     yield from [REPLACED]*replaced
-    yield from (pubmed_document(o) for o in citations if o['abstract'])
+    group = columns.get('group_column')
+    yield from (pubmed_document(o, group) for o in citations if o['abstract'])
 
 def encode_part(
     plan:Plan, # Of the job
@@ -131,7 +132,8 @@ def encode_part(
     shards = tokenize(docs, folder, plan.tokenizer, workers=1, near=plan.near, index=plan.index,
                       progress=False, block_chars=job.block_chars)
     report = dict(stamp=stamp, part=part.label, kept=docs.kept, dropped=docs.dropped,
-                  shards=[[o.path.name, o.documents, o.tokens, o.bytes] for o in shards], **facts)
+                  notices=docs.notices, **facts,
+                  shards=[[o.path.name, o.documents, o.tokens, o.bytes] for o in shards])
     atomic_write(folder/'report.json', json.dumps(report))
     return report | dict(made=sum(not o.reused for o in shards))
 
@@ -199,7 +201,8 @@ def finish(
     if missing:
         raise ValueError(f"{len(missing)} of {len(plan.parts)} files are not finished, such as "
                          f"'{missing[0]}'; run the ranks again, they do only what is missing")
-    docs = Documents(plan.source.name, None, plan.source.notices)
+    said = [*plan.source.notices, *(s for r in reports for s in r.get('notices', ()))]
+    docs = Documents(plan.source.name, None, dict.fromkeys(said))
     shards,docs.dropped = current_shards(plan, reports)
     with atomic_dir(out_dir, 'manifest.json', set_files(out_dir)) as folder:
         return assemble(docs, shards, folder, rules, plan.tokenizer, plan.index)
