@@ -39,18 +39,22 @@ class Documents:
     "An iterable of `Document` that counts what it keeps and, by reason, what it drops"
     def __init__(self,
         name:str, # What is being read, for messages
-        read, # Function of no arguments; yields a `Document`, a reason (str) for a dropped one, or
-              # a `Notice`
+        read, # Function of no arguments; yields a `Document`, a reason (str) for a dropped one,
+              # a `Notice`, or a Counter of parts that were left out
         notices=(), # Sentences the user should see: agreements, files that were ignored
         parts=(), # The `Part`s it is read from, in this order
     ):
         self.name,self.read = name,read
         self.known,self.parts = list(notices),list(parts)
         self.notices = self.known.copy()
-        self.kept,self.dropped = 0,Counter()
+        self.kept,self.dropped,self.left_out = 0,Counter(),Counter()
     def __iter__(self)->Iterator: # Documents with non-empty text; counts start anew
         self.kept,self.dropped,self.notices = 0,Counter(),self.known.copy()
+        self.left_out = Counter()                  # parts of documents, such as tables
         for o in self.read():
+            if isinstance(o, Counter):
+                self.left_out += o
+                continue
             if isinstance(o, Document) and not o.text.strip(): o = 'empty text'
             if isinstance(o, Notice):
                 if o not in self.notices: self.notices.append(o)
@@ -61,6 +65,9 @@ class Documents:
             else:
                 raise ValueError(f"'{self.name}' gives a {type(o).__name__}; a stream of documents "
                                  "holds Document objects, texts or dictionaries")
+        if self.left_out and self.parts:
+            some = ', '.join(f'{n:,} x {k}' for k,n in sorted(self.left_out.items()))
+            self.notices.append(f'left out of the articles, which were kept: {some}')
         useless = [o for o in self.notices if isinstance(o, _Useless)]
         if useless and self.parts and not self.kept: raise ValueError(useless[0])
     def __repr__(self): return f'{self.name}: kept {self.kept:,}, dropped {dict(self.dropped)}'
@@ -388,7 +395,7 @@ def pubmed_document(
 ): # A `Document`; a reason stays a reason
     "A citation of PubMed as a document"
     if isinstance(o, str): return o
-    meta = dict(pmid=o['pmid']) | {k:o[k] for k in ('title','copyright') if o[k]}
+    meta = dict(pmid=o['pmid']) | {k:o[k] for k in ('title','copyright','doi','pmcid') if o.get(k)}
     text = f"{o['title']}\n{o['abstract']}".strip()
     return Document(f"pmid:{o['pmid']}", text, 'PubMed', 'NLM PubMed terms', meta,
                     name_of(o.get(group_column)))
@@ -403,7 +410,8 @@ def _jats(path, label, columns):
             continue
         ids = [f'{k}:{o[f]}' for k,f in (('pmc','pmcid'), ('pmid','pmid'), ('doi','doi')) if o[f]]
         text = '\n'.join([o['title'], *o['paragraphs']]).strip()
-        meta = {k:o[k] for k in ('pmid','doi','title') if o[k]}
+        if o['left_out']: yield o['left_out']
+        meta = {k:o[k] for k in ('pmid','pmcid','doi','title') if o[k]}
         group = name_of(o.get(columns['group_column']))
         d = Document(ids[0] if ids else '', text, 'PMC', o['license'], meta, group)
         yield d if ids else _nameless(d, f'{label}:article{n}')
