@@ -309,7 +309,7 @@ def test_notices_of_readers_on_many_machines(tmp_path):
     m = prepare(tmp_path/'in', tmp_path/'a', progress=False, near_duplicates='keep')
     job = Job(tmp_path/'in', tmp_path/'work', near_duplicates='keep')
     for rank in range(2): run_rank(job, rank, 2)
-    assert finish(job, tmp_path/'b')==m and len(m['notices'])==2
+    assert finish(job, tmp_path/'b')==m and len(m['notices'])==3        # the third: no PubMed number to check
 
 # Rows with anything in them
 
