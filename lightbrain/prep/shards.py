@@ -543,12 +543,13 @@ def leak_guard(
     index:NgramIndex|None=None, # The one that made the hits, or None
 )->tuple: # (`reason` with leaks in it, what the manifest says of test and evaluation records)
     "Drop training documents that hold parts of a contaminated evaluation record; report overlap"
-    numbered,kept = official_rows(table),reason==KEPT
-    unknown = kept & (table['documents']['pmid']==0)
-    leak = dict(official_test_records=int(numbered.sum()),
-        test_copies=int(((reason==TEST) & ~numbered).sum()), not_checked=int(unknown.sum()),
-        questions_not_checked=int((unknown & (table['documents']['asked']>0)).sum()))
-    if index is None: return reason,leak
+    numbered = official_rows(table)
+    def counted(reason):
+        unknown = (reason==KEPT) & (table['documents']['pmid']==0)
+        return dict(official_test_records=int(numbered.sum()),
+            test_copies=int(((reason==TEST) & ~numbered).sum()), not_checked=int(unknown.sum()),
+            questions_not_checked=int((unknown & (table['documents']['asked']>0)).sum()))
+    if index is None: return reason,counted(reason)
     doc,gram = table['hits']
     trained_on = ((reason==KEPT) & ~held_out)[doc]
     doc,gram = doc[trained_on],gram[trained_on]
@@ -558,7 +559,7 @@ def leak_guard(
     reason[doc[copied]] = LEAK
     after = index.report(gram[reason[doc]==KEPT])
     largest,left = (max(o['share'].values(), default=0.) for o in (before, after))
-    return reason,leak | dict(ngram=index.n, evaluation_records=before['records'],
+    return reason,counted(reason) | dict(ngram=index.n, evaluation_records=before['records'],
         too_short=before['too_short'], overlapping=len(before['share']),
         contaminated=len(set(before['contaminated'])), largest_overlap=largest,
         largest_overlap_kept=left)
