@@ -227,15 +227,16 @@ def answer_ids(
 # %% ../nbs/06_evaluate.ipynb #b96d0f3e
 def logits_after(
     model:nn.Module, # A GPT in eval mode: `hidden`, `lm_head`
-    texts:list, # Lists of token ids, each between 1 and the context long (B,)
-)->Tensor: # Scores of the token that follows each text, float32 (B,V)
-    "Read texts of different lengths side by side and pick each one's own last position"
+    texts:list, # Lists of token ids, each between `n` and the context long (B,)
+    n:int=1, # How many places, up to the last
+)->Tensor: # Scores of the token that follows each of these places, float32 (B,n,V)
+    "Read texts of different lengths side by side and pick each one's own last positions"
     weight = model.lm_head.weight
     x = [torch.tensor(o) for o in texts]
-    last = torch.tensor([len(o)-1 for o in x])
+    last = torch.tensor([len(o)-n for o in x])[:,None]+torch.arange(n)        # (B,n)
     x = nn.utils.rnn.pad_sequence(x, batch_first=True).to(weight.device)     # (B,T)
-    h = model.hidden(x)[torch.arange(len(x)),last]                           # (B,C)
-    return F.linear(h.float(), weight.float())                               # (B,V)
+    h = model.hidden(x)[torch.arange(len(x))[:,None],last]                    # (B,n,C)
+    return F.linear(h.float(), weight.float())                               # (B,n,V)
 
 # %% ../nbs/06_evaluate.ipynb #17d8e6b0
 def answer_scores(
@@ -247,17 +248,17 @@ def answer_scores(
     "How likely each answer is as a whole, eq. 6.7; `ValueError` for a score that is no number"
     out = torch.zeros(len(prompts), len(answers), dtype=torch.float64)
     order = sorted(range(len(prompts)), key=lambda i: len(prompts[i]))
-    begun = sorted({tuple(a[:n]) for a in answers for n in range(len(a))})     # single tokens: ()
+    begun = {tuple(a[:-1]) for a in answers}                                   # single tokens: ()
+    begun -= {o[:n] for o in begun for n in range(len(o))}      # the longer one reads it as well
     with eval_mode(model):
         for i in range(0, len(order), batch_size):
             rows = order[i:i+batch_size]
-            for start in begun:
-                n = len(start)
-                z = logits_after(model, [[*prompts[j], *start] for j in rows])       # (B,V)
-                total = z.logsumexp(-1)
+            for start in sorted(begun):
+                texts = [[*prompts[j], *start] for j in rows]
+                p = logits_after(model, texts, len(start)+1).log_softmax(-1).cpu().double()
                 for k,a in enumerate(answers):
-                    if n<len(a) and tuple(a[:n])==start:
-                        out[rows,k] += z[:,a[n]].cpu().double()-total.cpu().double()
+                    if tuple(a[:-1])!=start[:len(a)-1]: continue
+                    out[rows,k] = sum(p[:,n,o] for n,o in enumerate(a))
     _check_finite(out, "the answers' log-probabilities after prompt")
     return out
 
