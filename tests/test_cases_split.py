@@ -172,11 +172,15 @@ SHAPES = dict(
     prompt=lambda r: render_record(r, answer=False), inside=lambda r: 'A chapter on brolvic fever begins here. '*9+render_record(r)+' And so it ends, as chapters do.'*9,
     shouted=lambda r: ' '.join(r['context']['contexts']).upper().replace('.', ' --'))
 
+def no_interval(first):
+    "Invented records without a printed interval: its thirteen words come again in other records"
+    return (o for o in map(synthetic_record, range(first, first+500)) if 'CI' not in str(o))
+
 @pytest.mark.parametrize('shape', SHAPES)
 @pytest.mark.parametrize('known', ['source','evaluation'])
 def test_copies_of_known_test_records(shape, known, tmp_path):
     "40 records that are known by number from the source, or given as evaluation: every copy of these shapes goes, the innocent stay"
-    exam = [synthetic_record(i) | dict(pubid=p) for i,p in enumerate(sorted(pubmedqa_test_pmids())[:40])]
+    exam = [r | dict(pubid=p) for r,p in zip(no_interval(0), sorted(pubmedqa_test_pmids())[:40])]
     web = [dict(id=f'web:{i}', text=SHAPES[shape](r)) for i,r in enumerate(exam)]
     others = [dict(id=f'ok:{i}', text=render_record(synthetic_record(1000+i))) for i in range(80)]
     lines(tmp_path/'a.jsonl', web+others+(exam if known=='source' else []))

@@ -212,7 +212,7 @@ def prepare(
     if evaluation is not None:
         records,said = load_evaluation(evaluation)
         index = NgramIndex(records)
-        docs.notices += said
+        docs.known += said                 # reading begins with these
     work = beside(out, 'shards')
     near = near_duplicates=='drop'
     with lock_folder(out):
