@@ -463,7 +463,7 @@ def _check_scores(out, data):
 def evaluate(
     model:str=None, # Model folder, such as runs/tiny/model
     data:str=None, # Folder made by lightbrain-prepare, or a file with PubMedQA records
-    max_tokens:int=100_000, # Validation tokens to score
+    max_tokens:int=100_000, # Score about so many validation tokens, from all over the tape
     out:str=None, # Also write the numbers to this .json file
     device:str='auto', # auto, cpu, cuda or mps
 )->dict: # From `evaluation`
