@@ -127,12 +127,12 @@ def encode_part(
     if (done := plan.report(part)) is not None: return done
     folder,stamp = plan.folder(part),plan.stamp(part)          # of the file as it is before reading
     facts,job = {},plan.job
-    docs = Documents(part.label, lambda: _read(part, job.columns, facts))
+    docs = whole = Documents(part.label, lambda: _read(part, job.columns, facts))
     if job.split_at_endoftext: docs = cut_at_marks(docs)
     shards = tokenize(docs, folder, plan.tokenizer, workers=1, near=plan.near, index=plan.index,
                       progress=False, block_chars=job.block_chars)
     report = dict(stamp=stamp, part=part.label, kept=docs.kept, dropped=docs.dropped,
-                  notices=docs.notices, **facts,
+                  notices=docs.notices, left_out=whole.left_out, **facts,
                   shards=[[o.path.name, o.documents, o.tokens, o.bytes] for o in shards])
     atomic_write(folder/'report.json', json.dumps(report))
     return report | dict(made=sum(not o.reused for o in shards))
@@ -203,6 +203,8 @@ def finish(
                          f"'{missing[0]}'; run the ranks again, they do only what is missing")
     said = [*plan.source.notices, *(s for r in reports for s in r.get('notices', ()))]
     docs = Documents(plan.source.name, None, dict.fromkeys(said))
+    for r in reports: docs.left_out += Counter(r.get('left_out', {}))
+    docs.notices += docs.parts_left_out()
     shards,docs.dropped = current_shards(plan, reports)
     with atomic_dir(out_dir, 'manifest.json', set_files(out_dir)) as folder:
         return assemble(docs, shards, folder, rules, plan.tokenizer, plan.index)

@@ -65,11 +65,13 @@ class Documents:
             else:
                 raise ValueError(f"'{self.name}' gives a {type(o).__name__}; a stream of documents "
                                  "holds Document objects, texts or dictionaries")
-        if self.left_out and self.parts:
-            some = ', '.join(f'{n:,} x {k}' for k,n in sorted(self.left_out.items()))
-            self.notices.append(f'left out of the articles, which were kept: {some}')
+        if self.parts: self.notices += self.parts_left_out()
         useless = [o for o in self.notices if isinstance(o, _Useless)]
         if useless and self.parts and not self.kept: raise ValueError(useless[0])
+    def parts_left_out(self)->list: # A sentence, or none
+        "What was left out of articles that were kept"
+        some = ', '.join(f'{n:,} x {k}' for k,n in sorted(self.left_out.items()))
+        return [f'left out of the articles, which were kept: {some}'] if some else []
     def __repr__(self): return f'{self.name}: kept {self.kept:,}, dropped {dict(self.dropped)}'
 
 # %% ../../nbs/prep/03_sources.ipynb #c3155189
