@@ -23,7 +23,7 @@ class PowerCut(Exception): pass
 
 def write_set(out, n):
     "A set of `n` invented records in a vocabulary of its own"
-    docs = [record_document(o, 'synthetic', 'CC0-1.0') for o in synthetic_records(n)]
+    docs = [record_document(o, 'synthetic', 'CC0-1.0') for o in synthetic_records(n, level=1)]
     write_tapes(docs, out, BPETokenizer(*train_bpe([o.text for o in docs], 512)))
     return out
 
