@@ -184,7 +184,7 @@ def test_from_the_second_home_past_a_file(data, tmp_path):
 
 def test_another_tokenizer_is_never_forced(data, run, tmp_path):
     "Other text can be, and then the lowest loss on the old one is forgotten; other ids cannot"
-    docs = [record_document(o, 'synthetic', 'CC0-1.0') for o in synthetic_records(60)]
+    docs = [record_document(o, 'synthetic', 'CC0-1.0') for o in synthetic_records(60, level=1)]           # as `write_set` does
     write_tapes(docs, tmp_path/'ids', BPETokenizer(*train_bpe([o.text for o in docs], 500)))
     t,before = make(tmp_path/'ids', run),content(run)
     t.force = True
