@@ -74,6 +74,7 @@ class _Plain:
         return len(s)
     def __getattr__(self, name): return getattr(self.f, name)
 
+# %% ../nbs/09_cli.ipynb #b6339c04
 @contextmanager
 def _plain_output():
     "What texts and names hold is shown, never obeyed by the terminal; warnings are notes"
@@ -83,6 +84,7 @@ def _plain_output():
         warnings.showwarning = note
         yield
 
+# %% ../nbs/09_cli.ipynb #7ce69f75
 def command(
     f, # A function whose parameters have docments
 ): # The same function, with `shell`: as a command it fails with one line and exit code 1
@@ -172,6 +174,7 @@ def remember(
 # %% ../nbs/09_cli.ipynb #5b0c9d17
 _LEARN_FROM = 200_000_000    # Characters that a new tokenizer reads at most
 
+# %% ../nbs/09_cli.ipynb #d866243c
 def learn_tokenizer(
     source:str|list, # Anything `load_documents` reads
     size:int, # Tokens wanted
@@ -228,6 +231,7 @@ _READS = ("one or more of: synthetic, synthetic:5000; PubMedQA .json; .jsonl, .c
     "(also .gz); .parquet, .arrow; PubMed, PMC or MedQuAD .xml; notes of MIMIC; a folder of these; "
     "a hub dataset such as qiaojin/PubMedQA:pqa_artificial")
 
+# %% ../nbs/09_cli.ipynb #638cf08f
 @command
 def prepare(
     source:Annotated[str, _READS, dict(nargs='+')]='synthetic',
@@ -321,6 +325,7 @@ def _by_source(held_out, windows, score):
     return {o: dict(loss=sums[i].sum()/counts[i].sum(), tokens=int(counts[i].sum()))
         for o,i in parts.items()}
 
+# %% ../nbs/09_cli.ipynb #b7123551
 def _floor(held_out):
     "Nats a token that no model can go below, where the generator of the text is known; else None"
     from lightbrain.corpus import entropy_floor
@@ -338,6 +343,7 @@ def _answered(train):
     texts = (train.tokenizer.decode(train.tokens[a:b].tolist()) for a,b in places)
     return [r for text in texts for r in records_in(text)]
 
+# %% ../nbs/09_cli.ipynb #11be8a33
 def _on_text(model, train, held_out, max_tokens):
     "Loss on held-out text, beside what counting achieves"
     from lightbrain.evaluate import bits_per_byte, bytes_per_token, ngram_losses, perplexity
@@ -459,6 +465,7 @@ def _check_scores(out, data):
         raise ValueError(f"'{out}' is, or lies beside, what is evaluated; choose another --out, "
             "like scores.json")
 
+# %% ../nbs/09_cli.ipynb #adbaad1c
 @command
 def evaluate(
     model:str=None, # Model folder, such as runs/tiny/model

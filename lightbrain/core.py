@@ -397,6 +397,7 @@ def _check_strays(folder, ours, path):
         raise ValueError(f"folder '{path}' holds '{strays[0]}'{more}, {whose}, and that "
             "would be lost; choose a new or an empty folder, or move it away")
 
+# %% ../nbs/00_core.ipynb #c20dab0b
 def check_folder(
     path:str|Path, # A folder that is to be written as a whole
     marker:str|None=None, # Name of the manifest that proves an existing folder to be ours

@@ -264,6 +264,7 @@ is not recorded in this card.
     model = GPT2LMHeadModel.from_pretrained('this folder')
 """
 
+# %% ../nbs/04_model.ipynb #8bfe6536
 def _model_card(config, tokenizer):
     "What `save_pretrained` says in README.md about a model of these sizes, as bytes"
     rows = config.vocab_size
