@@ -37,7 +37,8 @@ def plan_run(
     "What to train here: `full` uses the GPU, and says so where there is none"
     scale = scale or at_scale('ci', 'laptop', 'full')
     device = pick_device()
-    plan = dict(scale=scale, device=device, dtype=pick_dtype(device), note='')
+    fmt = torch.float32 if device.type=='cpu' else pick_dtype(device)
+    plan = dict(scale=scale, device=device, dtype=fmt, note='')
     if scale=='full' and device.type!='cpu':
         return plan | dict(preset='tiny', source=HUB, records=40_000, steps=4000,
             batch_size=32, lr=1e-3)
