@@ -44,7 +44,7 @@ def plan_run(
             batch_size=32, lr=1e-3)
     if scale=='full':
         plan |= dict(scale='laptop', note='no GPU here: nano and invented records')
-    records,steps = (400, 30) if scale=='ci' else (8000, 500)
+    records,steps = (400, 30) if scale=='ci' else (8000, 400)
     return plan | dict(preset='nano', source='synthetic', records=records,
         steps=steps, batch_size=16, lr=3e-3)
 
