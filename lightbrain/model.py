@@ -45,9 +45,9 @@ def cross_entropy(
     "How surprised the model is by what really came, eq. 4.1; stable for any logits"
     shape = logits.shape[:-1]
     if targets.shape!=shape or targets.dtype!=torch.int64 or not targets.numel():
-        raise ValueError(f"targets are {targets.dtype} {tuple(targets.shape)}, expected "
-                         f"at least one torch.int64, shape {tuple(shape)}; "
-                         "try targets.long(), or targets.view_as(idx)")
+        raise ValueError(f"targets are {targets.dtype} {tuple(targets.shape)}, "
+                         f"expected at least one torch.int64, shape "
+                         f"{tuple(shape)}; try targets.long(), or targets.view_as(idx)")
     check_range('targets', targets, logits.shape[-1])
     # half cannot add up V terms
     if logits.dtype.itemsize<4: logits = logits.float()
