@@ -47,11 +47,10 @@ def cross_entropy(
     shape = logits.shape[:-1]
     if targets.shape!=shape or targets.dtype!=torch.int64 or not targets.numel():
         raise ValueError(f"targets are {targets.dtype} {tuple(targets.shape)}, "
-                         f"expected at least one torch.int64, shape "
-                         f"{tuple(shape)}; try targets.long(), or targets.view_as(idx)")
+                         f"expected at least one torch.int64, shape {tuple(shape)}"
+                         "; try targets.long(), or targets.view_as(idx)")
     check_range('targets', targets, logits.shape[-1])
-    # half cannot add up V terms
-    if logits.dtype.itemsize<4: logits = logits.float()
+    if logits.dtype.itemsize<4: logits = logits.float()    # half is too coarse
     z = logits - logits.amax(-1, keepdim=True).detach()    # at most 0: no overflow
     return (z.exp().sum(-1).log() - z.gather(-1, targets[...,None])[...,0]).mean()
 
