@@ -41,10 +41,10 @@ def seed_all(
     seed:int=42, # Any integer from 0 to 2**32-1
 )->'torch.Generator': # A fresh CPU generator with the same seed
     "Seed Python, NumPy and torch (every device) in one call"
-    import torch      # here, not above: `lightbrain-... --help` must not wait for it
+    import torch         # here, not above: `lightbrain-... --help` does without it
     if not hasattr(seed, '__index__') or not 0<=seed<2**32:
-        raise ValueError(f"seed={seed!r} is no whole number, or outside 0..{2**32-1}, "
-            "the range NumPy accepts; try seed=42")
+        raise ValueError(f"seed={seed!r} is no whole number, or outside "
+            f"0..{2**32-1}, the range NumPy accepts; try seed=42")
     seed = int(seed)
     random.seed(seed)
     np.random.seed(seed)
@@ -87,9 +87,9 @@ def free_memory(
 # %% ../nbs/00_core.ipynb #0c05000e
 class _Table:
     "Rows under a head, as text and as HTML"
-    def __init__(self, head, rows): self.head,self.rows = head,[[str(x) for x in o] for o in rows]
+    def __init__(self, head, rows): self.head,*self.rows = ([str(x) for x in o] for o in (head, *rows))
     def __repr__(self):
-        rows = [list(self.head), *self.rows]
+        rows = [self.head, *self.rows]
         widths = [max(map(len, col)) for col in zip(*rows)]
         return '\n'.join('  '.join(map(str.ljust, o, widths)).rstrip() for o in rows)
     def _repr_html_(self):
@@ -109,7 +109,7 @@ def explore(
     static:dict, # Values for the picture that needs no kernel
     **controls, # ipywidgets shorthand, e.g. temp=(0.1,2.0,0.1)
 )->None:
-    "Draw the `static` picture always; add sliders when a live kernel has ipywidgets"
+    "Draw the `static` picture always; add sliders where a live kernel can"
     draw(**static)
     if not _live(): return
     try: from ipywidgets import interact
@@ -127,7 +127,7 @@ def pick_dtype(
         new = torch.cuda.get_device_capability(device)>=(8,0)
         return torch.bfloat16 if new else torch.float16
     if device.type!='cpu': return torch.float32
-    units = '_is_amx_tile_supported','_is_avx512_bf16_supported'    # not in every torch
+    units = '_is_amx_tile_supported','_is_avx512_bf16_supported'   # of some torch
     has = [getattr(torch.cpu, o, lambda: False)() for o in units]
     return torch.bfloat16 if any(has) else torch.float32
 
@@ -140,12 +140,13 @@ def at_scale(
     laptop=None, # The value on a machine without a GPU; `ci`'s if not given
     full=None, # The value on a GPU; `laptop`'s if not given
 ): # One of the three
-    "Pick a size by `LIGHTBRAIN_SCALE`, or by what this machine has when that is not set"
+    "Pick a size by `LIGHTBRAIN_SCALE`, or by what is here when that is not set"
     scale = os.environ.get('LIGHTBRAIN_SCALE')
     if not scale and os.environ.get('IN_TEST'): scale = 'ci'    # nbdev-test sets it
     if not scale: scale = 'laptop' if pick_device().type=='cpu' else 'full'
     if scale not in SCALES:
-        raise ValueError(f"LIGHTBRAIN_SCALE='{scale}' is no scale; use {', '.join(SCALES)}")
+        raise ValueError(f"LIGHTBRAIN_SCALE='{scale}' is not a scale; "
+            f"use {', '.join(SCALES)}")
     if laptop is None: laptop = ci
     if full is None: full = laptop
     return dict(ci=ci, laptop=laptop, full=full)[scale]
@@ -542,5 +543,5 @@ def doctor(
     return r
 
 # %% ../nbs/00_core.ipynb #456d2857
-DISCLAIMER = ("LightBrain is for research and education only. Its output is not medical advice; "
-    "never use it for clinical decisions.")
+DISCLAIMER = ("LightBrain is for research and education only. "
+    "Its output is not medical advice; never use it for clinical decisions.")

@@ -39,6 +39,11 @@ def _dice():
     "The state of the three generators that everybody uses"
     return random.getstate(), np.random.get_state(), torch.get_rng_state()
 
+def _seen():
+    "The same, in words that can be compared"
+    python,numpy,torchs = _dice()
+    return str(python), str(numpy), str(torchs.tolist())
+
 def _put_back(python, numpy, torchs):
     random.setstate(python)
     np.random.set_state(numpy)
@@ -47,31 +52,36 @@ def _put_back(python, numpy, torchs):
 def _rolls(low, high, n, seed):
     return torch.randint(low, high, (n,), generator=torch.Generator().manual_seed(seed))
 
-_TYPE = 'an int64 tensor is asked for'
+_TENSOR = 'a tensor is asked for'
+_WHOLE = 'whole numbers are asked for, as int64'
 _LENGTH = 'n rolls are asked for'
 _AGAIN = 'equal seeds gave other rolls the second time'
-_SHARED = 'whoever draws random numbers after you gets others because of you'
+_SHARED = [f'who draws with {o} after you gets other numbers because of you'
+           for o in ('Python', 'NumPy', 'torch')]
 _RANGE = 'the faces go from 1 to 6'
+_MISSING = 'in six thousand rolls one face never comes'
 _SEED = 'another seed gave the same rolls'
 _LOADED = 'the die is loaded: not each face comes about equally often'
 _PATTERN = 'one can guess a roll from the one before'
 
 # %% ../../nbs/exercises/00_core.ipynb #e0c0000b
-def _judge_parts(f):
+def _first_fault(f):
     "The first rule that a die breaks, with what was seen; None if it keeps all"
     n = 6000
-    before = repr(_dice())
+    before = _seen()
     a = f(n, 5)
-    if not isinstance(a, torch.Tensor) or a.dtype!=torch.int64:
-        return _TYPE, f'got {getattr(a, "dtype", type(a).__name__)}'
+    if not isinstance(a, torch.Tensor): return _TENSOR, f'got {type(a).__name__}'
+    if a.dtype!=torch.int64: return _WHOLE, f'got {a.dtype}'
     for m,rolls in ((n, a), (7, f(7, 5))):
         if rolls.shape!=(m,): return _LENGTH, f'got shape {tuple(rolls.shape)} for n={m}'
-    after = repr(_dice())
+    after = _seen()
     random.random(); np.random.rand(); torch.rand(3)             # somebody else draws
     if not torch.equal(a, f(n, 5)): return _AGAIN, 'seed 5'
-    if after!=before: return _SHARED, 'a global generator is not as it was'
+    for why,o,p in zip(_SHARED, before, after):
+        if o!=p: return why, 'its generator is not as it was'
     faces = set(a.tolist())
-    if not faces<=set(range(1, 7)) or len(faces)<6: return _RANGE, f'yours are {sorted(faces)[:8]}'
+    if not faces<={1,2,3,4,5,6}: return _RANGE, f'yours are {sorted(faces)[:8]}'
+    if len(faces)<6: return _MISSING, f'yours are {sorted(faces)}'
     if torch.equal(a, f(n, 6)): return _SEED, 'seeds 5 and 6'
     counts = a.bincount()[1:]
     if (counts-n/6).abs().max()>150: return _LOADED, f'{counts.tolist()} of {n}'
@@ -81,7 +91,7 @@ def _judge_parts(f):
 def _judge_rolls(f):
     "A fair and private die"
     dice = _dice()
-    try: broken = _judge_parts(f)
+    try: broken = _first_fault(f)
     finally: _put_back(*dice)
     if broken: return Verdict(False, f'{broken[0]} ({broken[1]})')
     return Verdict(True, 'fair, private, and the same for the same seed')
@@ -95,20 +105,25 @@ def _seeded_python(n, seed):
     random.seed(seed)
     return torch.tensor([random.randint(1, 6) for _ in range(n)])
 
+def _seeded_numpy(n, seed):
+    np.random.seed(seed)
+    return torch.from_numpy(np.random.randint(1, 7, n))
+
 def _forked(n, seed):
     with torch.random.fork_rng(devices=[]): return _seeded_for_all(n, seed)
 
 check_fair_rolls = Exercise('fair_rolls', judge=_judge_rolls,
     wrong={
         _RANGE: lambda n,seed: _rolls(0, 6, n, seed),
-        f'{_RANGE}, and 6 is one of them': lambda n,seed: _rolls(1, 6, n, seed),
+        _MISSING: lambda n,seed: _rolls(1, 6, n, seed),
         _AGAIN: lambda n,seed: torch.randint(1, 7, (n,)),
-        _SHARED: _seeded_for_all,
-        f"{_SHARED}, Python's too": _seeded_python,
+        _SHARED[2]: _seeded_for_all,
+        _SHARED[0]: _seeded_python,
+        _SHARED[1]: _seeded_numpy,
         _SEED: lambda n,seed: _rolls(1, 7, n, 0),
         _LENGTH: lambda n,seed: _rolls(1, 7, 6000, seed),
-        _TYPE: lambda n,seed: _rolls(1, 7, n, seed).float(),
-        f'{_TYPE}, no list': lambda n,seed: _rolls(1, 7, n, seed).tolist(),
+        _WHOLE: lambda n,seed: _rolls(1, 7, n, seed).float(),
+        _TENSOR: lambda n,seed: _rolls(1, 7, n, seed).tolist(),
         _LOADED: lambda n,seed: _rolls(1, 8, n, seed).clamp(max=6),
         _PATTERN: lambda n,seed: (torch.arange(n)+seed)%6+1},
     right={
@@ -133,7 +148,7 @@ def _above(x, dtype):
 
 def _over_cases():
     values = 6e4,-7e4,65510.,1e30,3e38,3.4e38,-3.4e38
-    rows = [torch.tensor(o) for v in values for o in ([1.,v], [v,1.], [[0.,v,2.],[1.,1.,1.]])]
+    rows = [torch.tensor(o) for v in values for o in ([1.,v], [v,1.], [[0.,v,2.],[1.,1.,1.]], [v])]
     return [(x, d) for x in rows for d in (torch.float16,torch.bfloat16)]
 
 check_overflows = Exercise('overflows', _overflows, _over_cases,
