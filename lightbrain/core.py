@@ -87,7 +87,8 @@ def free_memory(
 # %% ../nbs/00_core.ipynb #0c05000e
 class _Table:
     "Rows under a head, as text and as HTML"
-    def __init__(self, head, rows): self.head,*self.rows = ([str(x) for x in o] for o in (head, *rows))
+    def __init__(self, head, rows):
+        self.head,*self.rows = ([str(x) for x in o] for o in (head, *rows))
     def __repr__(self):
         rows = [self.head, *self.rows]
         widths = [max(map(len, col)) for col in zip(*rows)]

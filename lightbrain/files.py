@@ -268,7 +268,7 @@ def _sync_all(folder):
 @contextmanager
 def atomic_dir(
     path:str|Path, # The final folder; an older one is replaced as a whole
-    marker:str|None=None, # Name of the manifest that proves an older folder to be ours
+    marker:str|None=None, # Name of the manifest that proves an old folder ours
     ours=None, # Names of files that are ours all the same, as for `check_folder`
 ): # Yields a temporary folder to write into
     "Fill a folder that appears only when complete; on any error the old one stays"
@@ -279,8 +279,7 @@ def atomic_dir(
         _clean_up(path)
         ours = check_folder(path, marker, ours)
         work = beside(path, f'writing-{os.getpid()}')
-        new = work/'new'
-        old = work/'old'
+        new,old = work/'new',work/'old'
         try:
             new.mkdir(parents=True)
             yield new
@@ -317,7 +316,7 @@ def file_sha256(
 
 # %% ../nbs/00b_files.ipynb #7d19e0c5
 def seal(
-    manifest:dict, # What JSON can hold, with a 'format' such as 'lightbrain-lesson-1'
+    manifest:dict, # What JSON can hold, with a 'format' like 'lightbrain-lesson-1'
 )->str: # JSON; store it with `atomic_write`, or as UTF-8 bytes
     "A manifest as text, sealed with the sha256 of its own content"
     body = json.loads(json.dumps(manifest))      # as it will be read
