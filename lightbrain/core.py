@@ -132,10 +132,9 @@ def pick_dtype(
     has = [getattr(torch.cpu, o, lambda: False)() for o in units]
     return torch.bfloat16 if any(has) else torch.float32
 
-# %% ../nbs/00_core.ipynb #a41d7f96
+# %% ../nbs/00_core.ipynb #9f621246
 SCALES = 'ci','laptop','full'
 
-# %% ../nbs/00_core.ipynb #9f621246
 def at_scale(
     ci, # The value when the tests run: seconds on two cores
     laptop=None, # The value on a machine without a GPU; `ci`'s if not given
