@@ -66,7 +66,7 @@ def pick_device(
     if device is None or device.type not in have:
         raise ValueError(f"device '{name}' is not on this machine; "
             f"it has {', '.join(have)}. Use one of them or 'auto'")
-    count = torch.cuda.device_count()
+    count = torch.cuda.device_count() if cuda else 0
     if device.type=='cuda' and device.index is not None and device.index>=count:
         raise ValueError(f"device '{name}' asks for GPU number {device.index}, "
             f"this machine counts {count}; use 'cuda:0'")
@@ -128,7 +128,8 @@ def pick_dtype(
         new = torch.cuda.get_device_capability(device)>=(8,0)
         return torch.bfloat16 if new else torch.float16
     if device.type!='cpu': return torch.float32
-    units = '_is_amx_tile_supported','_is_avx512_bf16_supported'   # of some torch
+    # private names: a torch without them simply means float32
+    units = '_is_amx_tile_supported','_is_avx512_bf16_supported'
     has = [getattr(torch.cpu, o, lambda: False)() for o in units]
     return torch.bfloat16 if any(has) else torch.float32
 
