@@ -190,15 +190,16 @@ def row_document(
     text_column:str='text', # Where the text is
     id_column:str='id', # Where its id is; without one, file and line make an id
     group_column:str|None=None, # What stays together in a split; without one, the patient does
-    group:str='', # The group of a row that names no patient
+    group:str|None=None, # Its patient or other group; looked for in the row unless given
 ): # A `Document`, or a reason to drop it
     "A document from an object that has a text or is a PubMedQA record"
     if isinstance(o.get(id_column), (list,dict)):
         raise ValueError(f"its '{shown(id_column)}' is a {type(o[id_column]).__name__}, but must "
                          "be a text or a number")
     id,place = name_of(o.get(id_column)) if id_column!=group_column else '',f'{name}:line{n}'
-    group = _group_of(o, group_column) if group_column else _patient(o)[1] or group
-    pmid = next(filter(None, (pubmed_id(o.get(k)) for k in _PMID_COLUMNS)), None)
+    if group_column: group = _group_of(o, group_column)
+    elif group is None: group = _patient(o)[1]
+    pmid = next(filter(None, (pubmed_id(o[k]) for k in _PMID_COLUMNS if k in o)), None)
     if _is_record(o, text_column):
         number = o.get('pubid') or pmid or pubmed_id(id)
         if 'QUESTION' not in o: o = {**o, 'pubid': number}
@@ -312,12 +313,12 @@ def _table(read, where, label, columns, plain=False):
             yield o
             continue
         if plain: o = {str(k): v if k==by['text_column'] else _plain(v) for k,v in o.items()}
-        try: d = row_document(o, label, line, **by)
+        column,patient = (None,'') if by['group_column'] else _patient(o)
+        try: d = row_document(o, label, line, group=patient, **by)
         except (ValueError, RecursionError) as e:
             raise ValueError(f'{where} {line}: {e}') from None
         if isinstance(d, Document):
             usable += 1
-            column,patient = (None,'') if by['group_column'] else _patient(o)
             if column is not None:
                 known.add(column)
                 unknown[column] += not patient
