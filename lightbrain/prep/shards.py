@@ -186,6 +186,8 @@ def _number(names, record):
     official = [n for n in numbers if n in pubmedqa_test_pmids()]
     return next(iter(official+numbers), -bool(record.get('pubid')))
 
+_ASKS = re.compile(rb'\nAnswer: *(?:yes|no|maybe)\b', re.I)     # a PubMedQA record as text
+
 def _row(d):
     "What a worker needs of a document: id, text, source, licence, units, PubMed number, record"
     record = d.meta.get('record') or {}
@@ -220,7 +222,7 @@ def encode_rows(
     first = np.diff(names[0].astype(np.int64), prepend=-1)>0
     documents['rank'],documents['split_hash'] = names[1:,first]
     documents['pmid'] = pmids
-    documents['asked'] = [o!='' for o in records]
+    documents['asked'] = [o!='' or _ASKS.search(t) is not None for o,t in zip(records, raw)]
     documents['n_marks'] = [min(t.count(END_OF_TEXT.encode()), 2**16-1) for t in raw]
     words = word_hashes(raw) if near or index is not None else None
     hits = np.stack(index.hits(*words)) if index is not None else np.zeros((2, 0), np.int64)

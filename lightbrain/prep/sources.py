@@ -22,8 +22,8 @@ from typing import NamedTuple
 import numpy as np
 from ..corpus import pubmed_id, pubmedqa_record, synthetic_record
 from ..data import Document, record_document
-from lightbrain.prep.markup import (BROKEN, newest_first, pubmed_citations, read_jats, read_medquad,
-    xml_root)
+from .markup import (BROKEN, LEFT_OUT_AS, newest_first,
+    pubmed_citations, read_jats, read_medquad, xml_root)
 from .tables import (MAX_LINE, NOTE_AGREEMENT, arrow_columns, bounded_lines,
     check_hub_name, csv_columns, is_noteevents, open_text, parquet_columns, read_arrow, read_csv,
     read_hub, read_json_entries, read_noteevents, read_parquet, shown, unique_keys)
@@ -70,7 +70,9 @@ class Documents:
         if useless and self.parts and not self.kept: raise ValueError(useless[0])
     def parts_left_out(self)->list: # A sentence, or none
         "What was left out of articles that were kept"
-        some = ', '.join(f'{n:,} x {k}' for k,n in sorted(self.left_out.items()))
+        said = Counter()
+        for k,n in self.left_out.items(): said[LEFT_OUT_AS.get(k, f'{k}s')] += n
+        some = ', '.join(f'{n:,} {k if n>1 else k[:-1]}' for k,n in sorted(said.items()))
         return [f'left out of the articles, which were kept: {some}'] if some else []
     def __repr__(self): return f'{self.name}: kept {self.kept:,}, dropped {dict(self.dropped)}'
 
