@@ -288,10 +288,9 @@ def _same_id(where, pair, rows, columns):
     telling = [shown(o) for o in _telling(rows, (id, text))]
     such = f", such as {' or '.join(telling)}" if telling else ''
     return ValueError(f"{where} {pair[1]}: has the '{id}' of {where.split()[-1]} {pair[0]}, but "
-        f"another text, so it is no id, and one of them would be lost. Name a column that tells "
-        f"rows apart{such}, with id_column (in the shell: --id-column); if '{id}' says what "
-        f"belongs together, such as a patient, use group_column='{id}' (--group-column {id}): then "
-        "its file and line are a row's id")
+        f"another text, so it is no id. Name a column that tells rows apart{such}, with id_column "
+        f"(in the shell: --id-column); if '{id}' says what belongs together, such as a patient, "
+        f"use group_column='{id}' (--group-column {id}): its file and line are then a row's id")
 
 def _no_text(where, n, o, columns):
     "Why no row of a file could be read"
@@ -300,7 +299,8 @@ def _no_text(where, n, o, columns):
     long = texts[max(texts)] if texts else ''
     such = f', such as text_column={long!r} (in the shell: --text-column {long})' if long else ''
     text,path = shown(columns['text_column']),where.rpartition(',')[0]
-    return _Useless(f"{path}: no column '{text}' in any of its {n:,} rows, nor question and "
+    lacks = f"no text, but a {type(o[text]).__name__}, in" if text in o else 'no'
+    return _Useless(f"{path}: {lacks} column '{text}' in any of its {n:,} rows, nor question and "
         f"context (or QUESTION and CONTEXTS) as PubMedQA has them; it has {fields or 'none'}. "
         f"Name the column to read{such}")
 
@@ -368,7 +368,7 @@ def _arrow(path, label, columns):
 
 def _same_note(path, pair):
     return ValueError(f'{path}, line {pair[1]}: has the number of the note in line {pair[0]}, but '
-                      'another text, and one of them would be lost; number the notes anew')
+                      'another text; number the notes anew')
 
 def _notes(path, label, columns):
     heard,column,ids = [],columns['group_column'],_Ids()
