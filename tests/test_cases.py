@@ -1,5 +1,5 @@
 "Every collected case of data as medicine really brings it, in ../shared/cases: the input that is there, and what is right, one line a case"
-import os, re, shutil, subprocess, sys
+import csv, os, re, shutil, subprocess, sys
 from pathlib import Path
 import pytest
 import torch
@@ -103,7 +103,16 @@ def printed(script):
     said = subprocess.run([sys.executable, '-c', code], capture_output=True, text=True, check=True).stdout
     return {o.rpartition(' ')[0].split()[0]: o.endswith('True') for o in said.splitlines() if not o.startswith('zero')}
 
-def patient(id): return id.partition('-')[0]
+def patients():
+    "A function from a note's id, or its line, to its patient: read by another hand"
+    found,line = {},1
+    with open('discharge.csv', newline='') as f:
+        rows = csv.reader(f)
+        for o in rows:
+            found |= {o[0]: o[1], f'discharge.csv:line{line}': o[1]}
+            line = rows.line_num+1
+    return found.__getitem__
+
 def paper(id): return int(re.search('[0-9]+', id)[0])%1000          # pmid:71000007 and pmc:PMC8000007
 MARK = 'holds <|endoftext|> as text','--split-at-endoftext'
 BLOCKS = ('Effects of zoravexil on brolvic fever\nAbbreviations\nZRV zoravexil\nBF brolvic fever\nBox\nKey points\nFirst point.\none\ntwo\nProtocol\n'
@@ -122,7 +131,7 @@ TABLE = [   # case, what is asked, how, the right answer
     ('03', 'blocks', lambda: texts('article.xml'), [BLOCKS]),
     ('03', 'preformatted', lambda: texts('ocr.xml'), ['An old scanned paper\nA hundred lines of recognised text stand here.']),
     ('04', 'citations', lambda: texts('article.xml'), [CITED]),
-    ('06', 'patients', lambda: on_both_sides('discharge.csv', patient), set()),
+    ('06', 'patients', lambda: on_both_sides('discharge.csv', patients()), set()),
     ('06', 'agreement', lambda: says(made('discharge.csv'), 'data use agreement', 'All notes of a patient stay on one side'), []),
     ('06', 'note_id', lambda: facts('discharge.csv')[0], ('90000000-DS-1', 'PhysioNet agreement')),
     ('06', 'by name', lambda: books('noteevents:discharge.csv')[:2], (120, 0)),
