@@ -335,7 +335,8 @@ def _citation(article, where):
     holder = body if top is None else top
     if holder is None:
         raise ValueError(f'{where}: neither a MedlineCitation nor a BookDocument in it')
-    names = article.iterfind('*/ArticleIdList/ArticleId')            # not those of its references
+    place = '*' if top is None else 'PubmedData'
+    names = article.iterfind(f'{place}/ArticleIdList/ArticleId')     # not those of its references
     ids = {e.get('IdType'): (e.text or '').strip() for e in names}
     ids = dict(pmid=_pmid(holder.findtext('PMID'), where), doi=ids.get('doi', ''),
                pmcid=ids.get('pmc', ''))
