@@ -11,6 +11,7 @@ WORKSHOPS = 'prep','run','fast'
 DOORS = 'lightbrain','lightbrain.cli'          # the top level and the shell stand on everything, and nobody stands on them
 BY_NAME = 'import_module','__import__','find_spec'
 READ_BY_US = {('lightbrain.core', 'import_module(name)'),           # doctor: torch's neighbours, EXTRAS
+              ('lightbrain.core', 'import_module(module)'),         # exercises: those of lightbrain.exercises
               ('lightbrain.prep.workers', 'import_module(module)')} # a workshop: what it was given as 'module:name'
 
 def sources(folder):
@@ -21,7 +22,10 @@ def sources(folder):
 
 def private(name): return name.startswith('_') and not name.endswith('__')
 
-def room(module): return o if (o := f'{module}.'.split('.')[1]) in WORKSHOPS else 'road'
+def room(module):
+    "A workshop, the road, or the checkers, which stand on both; the empty package that holds them is part of the road"
+    if module.startswith('lightbrain.exercises.'): return 'exercises'
+    return o if (o := f'{module}.'.split('.')[1]) in WORKSHOPS else 'road'
 
 def dotted(o):
     "The names of `a.b.c`; nothing if it begins with anything but a name"
@@ -91,6 +95,7 @@ def faults(house):
             if n in DOORS: continue
             if to is None: out.add(f'{n} imports what nobody can read here: {name}')
             elif room(n)=='road'!=room(to): out.add(f'{n}, on the road, imports the workshop {to}')
+            elif room(n)!='exercises'==room(to): out.add(f'{n} imports the checkers {to}')
             elif to=='lightbrain.cli' or to=='lightbrain' and name not in (None,'__version__'):
                 out.add(f'{n} comes in by the door, {to}')
         taken = {(to,name) for to,name in m.uses if name and private(name) and to!=n}
@@ -98,7 +103,7 @@ def faults(house):
         taken |= {(to,o) for o in foreign for to in house if o in modules[to].names}       # a method, say
         out |= {f'{n} uses the private name {name} of {to}' for to,name in taken}
     edges = {n: {to for to,_ in m.uses}-{n, None, 'lightbrain'} for n,m in modules.items() if n not in DOORS}
-    rooms = {r: {room(to) for n in edges if room(n)==r for to in edges[n]}-{r} for r in ('road',*WORKSHOPS)}
+    rooms = {r: {room(to) for n in edges if room(n)==r for to in edges[n]}-{r} for r in ('road','exercises',*WORKSHOPS)}
     out |= {'a circle: ' + ' -> '.join(o) for o in (circle(edges), circle(rooms)) if o}
     return sorted(out)
 
@@ -109,7 +114,8 @@ SOUND = {
     'lightbrain.cli': 'from .run.log import write',
     'lightbrain.core': 'def seed(): return _seed\ndef _real(): pass\nclass Box:\n    def _open(self): self._lid = 0',
     'lightbrain.data': "from . import __version__\nfrom .core import seed\nNAME = 'lightbrain.json'",
-    'lightbrain.prep': '', 'lightbrain.run': '', 'lightbrain.fast': '',
+    'lightbrain.prep': '', 'lightbrain.run': '', 'lightbrain.fast': '', 'lightbrain.exercises': '',
+    'lightbrain.exercises.data': 'from ..data import seed\nfrom ..run.log import write\ncheck = seed',
     'lightbrain.prep.shards': 'import os\nfrom ..core import Box\ndef encode(): return os._exit',
     'lightbrain.prep.sources': "from ..data import NAME\nWORKER = 'lightbrain.prep.shards:encode'",
     'lightbrain.run.log': 'from .. import core\nfrom ..core import seed\ndef write(): return core.seed()',
@@ -128,6 +134,8 @@ PLANTED = {                                    # (module, a line more) -> the se
     **{('data', f): 'lightbrain.data imports what nobody can read here' for f in (
         "f = import_module(f'lightbrain.{x}')", "f = import_module(x, __package__)", "f = import_module('{}'.format(x))",
         "f = __import__('lightbrain.'+x)", "f = importlib.util.find_spec(x)", "from importlib import import_module as im")},
+    ('data', 'from .exercises.data import check'): 'lightbrain.data, on the road, imports the workshop lightbrain.exercises.data',
+    ('run.log', 'from ..exercises import data'): 'lightbrain.run.log imports the checkers lightbrain.exercises.data',
     ('prep.sources', 'from ..core import _real'): 'lightbrain.prep.sources uses the private name _real of lightbrain.core',
     ('prep.sources', 'from .. import core as c\nc._real()'): 'uses the private name _real of lightbrain.core',
     ('prep.sources', 'import lightbrain.core\nlightbrain.core._real()'): 'uses the private name _real of lightbrain.core',
@@ -152,7 +160,7 @@ def test_a_planted_fault(where, line):
 def test_a_circle_of_workshops():
     "No two modules import each other, but two workshops do"
     more = {'lightbrain.prep.sources': 'from ..run import log', 'lightbrain.run.other': 'from ..prep import shards'}
-    assert faults(SOUND|more)==['a circle: prep -> run -> prep']
+    assert faults(SOUND|more)==['a circle: run -> prep -> run']
 
 WALL = """
 import sys
@@ -192,7 +200,9 @@ def test_the_wall_stands(line, tmp_path):
 
 # Lessons: where they lie, which others they name, and what one must know before
 
-LESSONS = {p.relative_to(ROOT/'nbs').as_posix(): p for p in sorted((ROOT/'nbs').rglob('[0-9]*.ipynb'))}
+NUMBERED = {p.relative_to(ROOT/'nbs').as_posix(): p for p in sorted((ROOT/'nbs').rglob('[0-9]*.ipynb'))}
+CHECKERS = {k: p for k,p in NUMBERED.items() if k.startswith('exercises/')}
+LESSONS = {k: p for k,p in NUMBERED.items() if k not in CHECKERS}
 LESSON = r'(?<![\w/.,])(?:(?:prep|run|fast)/)?\d\d[a-z]*\b(?![.,]?\d| ?%)'
 
 def cells(path, kind=None):
@@ -231,11 +241,11 @@ def wrong_needs(here, needs, imported):
 
 def test_numbers(): assert len(NUMBERS)==len(LESSONS), 'two lessons have one number'
 
-@pytest.mark.parametrize('path', LESSONS)
+@pytest.mark.parametrize('path', NUMBERED)
 def test_module_of_a_lesson(path):
     "`default_exp` and the title fit the folder and the name, and the module says that it comes from there"
-    assert cells(LESSONS[path], 'markdown')[0].startswith(f'# {number(path)} · ')
-    exp, = [m[1] for o in cells(LESSONS[path], 'code') if (m := re.match(r'#\|\s*default_exp\s+(\S+)', o))]
+    assert cells(NUMBERED[path], 'markdown')[0].startswith(f'# {number(path)} · ')
+    exp, = [m[1] for o in cells(NUMBERED[path], 'code') if (m := re.match(r'#\|\s*default_exp\s+(\S+)', o))]
     assert f'lightbrain.{exp}'==module(path)
     code = (ROOT/f"{module(path).replace('.', '/')}.py").read_text(encoding='utf-8')
     assert f'/nbs/{path}.\n' in code.replace('../nbs', '/nbs')
