@@ -155,8 +155,8 @@ def _check_finite(values, what):
     i = int(bad.nonzero()[0])
     numbers = ', '.join(map(str, values[i].tolist()))
     raise ValueError(f"{what} {i}: {numbers} ({int(bad.sum()):,} of "
-                     f"{len(values):,} are like this); the weights hold NaN or inf, "
-                     "or are too large for their format: load an earlier "
+                     f"{len(values):,} are like this); the weights hold NaN or "
+                     "inf, or are too large for their format: load an earlier "
                      "checkpoint, or use float32")
 
 # %% ../nbs/06_evaluate.ipynb #bda03eb7
