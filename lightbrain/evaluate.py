@@ -341,11 +341,13 @@ def __repr__(self:QAResult):
             f'{self.truncated} prompts cut to the context, {self.skipped} records '
             f'without an answer skipped, {self.ties} ties{taken}')
 
+# %% ../nbs/06_evaluate.ipynb #06a00060
 @patch(as_prop=True)
 def right(self:QAResult)->np.ndarray: # Bools (N,)
     "Which answers are right"
     return np.array(self.truth)==np.array(self.predictions)
 
+# %% ../nbs/06_evaluate.ipynb #06a00061
 @patch(as_prop=True)
 def confidence(self:QAResult)->np.ndarray: # (N,)
     "The probability that each answer was given with"
