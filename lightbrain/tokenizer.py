@@ -42,16 +42,17 @@ END_OF_TEXT = '<|endoftext|>'
 
 # %% ../nbs/01_tokenizer.ipynb #69122dcb
 def special_pattern(
-    special_tokens, # Texts with an id of their own; several overlapping ones are fine
+    special_tokens, # Texts with an id of their own; they may overlap
 )->re.Pattern: # Finds them, the longest first; matches nothing when there are none
-    "A search for special tokens; `ValueError` for a bare string or a token of one byte"
+    "Finds special tokens; `ValueError` for a bare text or a token of one byte"
     if isinstance(special_tokens, str):
-        raise ValueError(f"special_tokens is the text {special_tokens!r}; pass a list "
-                         f"of texts, [{special_tokens!r}]")
+        raise ValueError(f"special_tokens is the text {special_tokens!r}; pass a "
+                         f"list of texts, [{special_tokens!r}]")
     short = next((s for s in special_tokens if len(s.encode())<2), None)
     if short is not None:
-        raise ValueError(f"{short!r} cannot be a special token: each single byte is a "
-                         f"token already; use a text of its own, such as '{END_OF_TEXT}'")
+        raise ValueError(f"{short!r} cannot be a special token: each single byte "
+                         "is a token already; use a text of its own, such as "
+                         f"'{END_OF_TEXT}'")
     longest_first = sorted(special_tokens, key=len, reverse=True)
     return re.compile('|'.join(map(re.escape, longest_first)) or r'(?!)')
 
@@ -125,7 +126,7 @@ class _Tally:
             self.changed.add(pair)
 
     def merge(self, pair):
-        "Rewrite the words that contain a pair; gives the pairs that were counted anew"
+        "Rewrite the words that contain a pair; gives the pairs counted anew"
         self.changed.clear()
         for i in self.where.pop(pair):
             self.add(i, -1)
@@ -139,7 +140,7 @@ def learn_merges(
     words:dict, # Piece as bytes -> how often it occurs
     n:int, # Merges wanted; fewer come back when no pair is left
 )->list[tuple[bytes,bytes]]: # Merges, first one first
-    "Byte-pair encoding by eq. 1.1; a merge touches only the words that contain its pair"
+    "Byte-pair encoding by eq. 1.1; a merge touches the words with its pair only"
     tally = _Tally(words)
     heap = sorted(_entry(c, pair) for pair,c in tally.counts.items())  # a heap, too
     merges = []
@@ -148,7 +149,7 @@ def learn_merges(
         if -count!=tally.counts[best]: continue        # stale: it was counted anew
         merges.append(best)
         for pair in tally.merge(best):
-            if tally.counts[pair]>0: heappush(heap, _entry(tally.counts[pair], pair))
+            if (count := tally.counts[pair])>0: heappush(heap, _entry(count, pair))
     return merges
 
 # %% ../nbs/01_tokenizer.ipynb #01cb7e59
@@ -157,7 +158,7 @@ def train_bpe(
     vocab_size:int, # Most tokens wanted: 256 bytes + merges + special tokens
     special_tokens=(END_OF_TEXT,), # Texts that get one id each and are never merged
 )->tuple[dict[int,bytes],list[tuple[bytes,bytes]]]: # `(vocab, merges)`
-    "Train byte-level BPE; ids: bytes, merges, special tokens; warns if pairs run out"
+    "Train BPE; ids: bytes, merges, special tokens; a warning if pairs run out"
     special_pattern(special_tokens)                    # refuses what cannot be one
     special = list(dict.fromkeys(special_tokens))
     least = 256+len(special)
@@ -169,9 +170,9 @@ def train_bpe(
     tokens += [a+b for a,b in merges]
     tokens += [s.encode() for s in special]
     if len(tokens)<vocab_size:
-        warnings.warn(f"the text gives {len(tokens):,} tokens, {vocab_size:,} were asked "
-                      "for: no pair is left to merge; train on more text, or ask for "
-                      "fewer", stacklevel=2)
+        warnings.warn(f"the text gives {len(tokens):,} tokens, {vocab_size:,} were "
+                      "asked for: no pair is left to merge; train on more text, or "
+                      "ask for fewer", stacklevel=2)
     return dict(enumerate(tokens)),merges
 
 # %% ../nbs/01_tokenizer.ipynb #347c2602
@@ -203,21 +204,22 @@ def _as_text(token):
 
 # %% ../nbs/01_tokenizer.ipynb #1eae3398
 class BPETokenizer:
-    "Byte-level BPE from a vocabulary and its merges: text to ids, and back without loss"
+    "BPE from a vocabulary and its merges: text to ids, and back without loss"
     name = 'bpe'
     def __init__(self,
         vocab:dict[int,bytes], # Id -> bytes of the token; ids 0 to V-1, all bytes
-        merges:list[tuple[bytes,bytes]], # Pairs in the order of learning, that of their ids
-        special_tokens=(), # Further texts with one id; what no merge makes is special
+        merges:list[tuple[bytes,bytes]], # Pairs in the order of learning
+        special_tokens=(), # More texts with one id; what no merge makes is special
     ):
         special_pattern(special_tokens)
         _check_tables(vocab, merges)
         self.vocab,self.merges = dict(vocab),list(merges)
         ids = {b:i for i,b in vocab.items()}
         self._byte = [ids[bytes([i])] for i in range(256)]            # byte -> id
-        self._pairs = {(ids[a],ids[b]): ids[a+b] for a,b in merges}   # two ids -> one
+        self._pairs = {(ids[a],ids[b]): ids[a+b] for a,b in merges} # two ids -> one
         common = {*self._byte, *self._pairs.values()}
-        self.special_tokens = {_as_text(b): i for i,b in vocab.items() if i not in common}
+        rest = {i:b for i,b in vocab.items() if i not in common}
+        self.special_tokens = {_as_text(b): i for i,b in rest.items()}
         for s in special_tokens:
             if ids.get(s.encode()) in common: _refuse_special(s)
             if s in self.special_tokens: continue
@@ -235,9 +237,9 @@ def _refuse_special(s):
 def _merge_ids(ids, pairs):
     "Replace pairs by their ids, the smallest id first, then the leftmost; n log n"
     n = len(ids)
-    left = list(range(-1, n-1))                    # neighbours still alive; -1: the start
-    right = list(range(1, n+1))                    # ... and n: the end
-    heap = [(pairs[pair], i) for i,pair in enumerate(pairwise(ids)) if pair in pairs]
+    left = list(range(-1, n-1))                # neighbours alive; -1: the start
+    right = list(range(1, n+1))                # ... and n: the end
+    heap = [(pairs[p], i) for i,p in enumerate(pairwise(ids)) if p in pairs]
     heapify(heap)
     while heap:
         new,i = heappop(heap)
@@ -258,7 +260,7 @@ def encode_piece(
     self:BPETokenizer,
     piece:bytes, # One piece of text, n bytes
 )->list[int]: # Its ids; takes time n log n
-    "Merge the earliest-learned pair first, the leftmost among equals, until none is left"
+    "Merge the earliest-learned pair first, then the leftmost, until none is left"
     return _merge_ids([self._byte[b] for b in piece], self._pairs)
 
 # %% ../nbs/01_tokenizer.ipynb #570d8ead
@@ -282,7 +284,8 @@ def encode_ordinary(
     text:str, # Any text
 )->list[int]: # Ids
     "Encode text in which `<|endoftext|>` and its like are nothing but characters"
-    return [i for m in _pieces.finditer(repair(text)) for i in self._remembered(m[0])]
+    found = _pieces.finditer(repair(text))
+    return [i for m in found for i in self._remembered(m[0])]
 
 # %% ../nbs/01_tokenizer.ipynb #e0c2dc89
 @patch
@@ -290,10 +293,11 @@ def encode(
     self:BPETokenizer,
     text:str, # Any text
 )->list[int]: # Ids; a special token in the text becomes its one id
-    "Encode text whose special tokens you trust; text from outside: `encode_ordinary`"
+    "Encode text whose special tokens you trust; for others, `encode_ordinary`"
     text,ids,pos = repair(text),[],0
     for m in self._special.finditer(text):
-        ids += [*self.encode_ordinary(text[pos:m.start()]), self.special_tokens[m[0]]]
+        ids += self.encode_ordinary(text[pos:m.start()])
+        ids.append(self.special_tokens[m[0]])
         pos = m.end()
     return ids+self.encode_ordinary(text[pos:])
 
@@ -398,7 +402,7 @@ def _read_tables(vocab_json, merges_txt):
     return vocab,merges
 
 # %% ../nbs/01_tokenizer.ipynb #d0f4871a
-def gpt2_vocab()->tuple[dict[int,bytes],list[tuple[bytes,bytes]]]: # `(vocab, merges)`
+def gpt2_vocab()->tuple[dict[int,bytes],list]: # `(vocab, merges)`
     "GPT-2's 50,257 tokens and 50,000 merges; `<|endoftext|>` is 50256"
     return _read_tables(*_gpt2_files())
 
@@ -407,7 +411,7 @@ def _encoding(name, vocab, special_tokens):
     "A tiktoken Encoding; it wants bytes -> id without the special tokens"
     ranks = {b:i for i,b in vocab.items() if i not in special_tokens.values()}
     return tiktoken.Encoding(name, pat_str=GPT2_PATTERN, mergeable_ranks=ranks,
-                             special_tokens=special_tokens, explicit_n_vocab=len(vocab))
+        special_tokens=special_tokens, explicit_n_vocab=len(vocab))
 
 @cache
 def gpt2_tokenizer()->tiktoken.Encoding: # The same object on every call
@@ -417,7 +421,7 @@ def gpt2_tokenizer()->tiktoken.Encoding: # The same object on every call
 
 # %% ../nbs/01_tokenizer.ipynb #9f890f7c
 def implied_merges(
-    vocab:dict[int,bytes], # Id -> bytes, without special tokens; in the order of learning
+    vocab:dict[int,bytes], # Id -> bytes in the order of learning, no special tokens
 )->list[tuple[bytes,bytes]]: # The pair behind each token of several bytes
     "The merges that must have led to these ids; `ValueError` where none can have"
     ids = {b:i for i,b in vocab.items()}
@@ -438,13 +442,13 @@ Tokenizer = BPETokenizer|tiktoken.Encoding
 def to_tiktoken(
     tokenizer:Tokenizer, # What is a `tiktoken.Encoding` already comes back as it is
 )->tiktoken.Encoding: # The same ids, sooner
-    "The same tokenizer as compiled code; `ValueError` if its merges are not implied"
+    "The same tokenizer, compiled; `ValueError` if its ids do not imply its merges"
     if isinstance(tokenizer, tiktoken.Encoding): return tokenizer
     special = tokenizer.special_tokens
     ordinary = {i:b for i,b in tokenizer.vocab.items() if i not in special.values()}
     if implied_merges(ordinary)!=tokenizer.merges:
-        raise ValueError("the merges are not those that the ids imply; take both from "
-                         "one training")
+        raise ValueError("the merges are not those that the ids imply; take both "
+                         "from one training")
     return _encoding(tokenizer.name, tokenizer.vocab, special)
 
 # %% ../nbs/01_tokenizer.ipynb #25c7b7a0
@@ -474,21 +478,22 @@ def tokenizer_files(
     tokenizer:Tokenizer, # GPT-2's or your own
 )->dict[str,bytes]: # 'vocab.json' and 'merges.txt'
     "The two files of this tokenizer; `ValueError` if they cannot say what it does"
-    if tokenizer is gpt2_tokenizer(): return gpt2_files()      # the same bytes, sooner
-    return dict(zip(('vocab.json','merges.txt'), _written(to_tiktoken(tokenizer))))
+    if tokenizer is gpt2_tokenizer(): return gpt2_files()  # the same, sooner
+    both = _written(to_tiktoken(tokenizer))
+    return dict(zip(('vocab.json','merges.txt'), both))
 
 # %% ../nbs/01_tokenizer.ipynb #82b5dfb8
 def save_tokenizer(
     tokenizer:Tokenizer, # GPT-2's or your own
     folder:str|Path, # Where to; made if it is not there
 )->None:
-    "Write vocab.json and merges.txt; `ValueError` if those of another tokenizer lie there"
+    "Write vocab.json and merges.txt; `ValueError` if another tokenizer's lie there"
     content = tokenizer_files(tokenizer)
     for name,data in content.items():
         path = Path(folder)/name
         if path.exists() and path.read_bytes()!=data:
-            raise ValueError(f"'{path}' is another tokenizer's, and all ids beside it "
-                             "would change their meaning; choose another folder")
+            raise ValueError(f"'{path}' is another tokenizer's, and all ids beside "
+                "it would change their meaning; choose another folder")
     for name,data in content.items(): atomic_write(Path(folder)/name, data)
 
 # %% ../nbs/01_tokenizer.ipynb #9c599af8
@@ -518,8 +523,8 @@ def load_tokenizer(
     paths = [Path(folder)/o for o in ('vocab.json','merges.txt')]
     for o in paths:
         if not o.is_file():
-            raise ValueError(f"no {o.name} in '{folder}'; a tokenizer is two files, "
-                             "vocab.json and merges.txt, as save_tokenizer writes them")
+            raise ValueError(f"no {o.name} in '{folder}'; a tokenizer is two "
+                "files, vocab.json and merges.txt, as save_tokenizer writes them")
     try:
         _check_elsewhere(Path(folder)/'tokenizer.json')
         return _from_files(*(o.read_bytes() for o in paths))
@@ -571,11 +576,11 @@ def same_tokenizer(
     "`ValueError` that names both unless the two give the same ids for every text"
     infos = [o if isinstance(o, dict) else tokenizer_info(o) for o in (a, b)]
     if infos[0]['sha256']==infos[1]['sha256']: return
-    said = ["{name} ({n_vocab:,} tokens, sha256 {sha256:.12}…)".format(**o)
-            for o in infos]
-    raise ValueError(f"{where_a} has the tokenizer {said[0]}, {where_b} has {said[1]}, "
-                     "and the ids of one mean nothing to the other; use folders that "
-                     "share a tokenizer")
+    shape = "{name} ({n_vocab:,} tokens, sha256 {sha256:.12}…)"
+    said = [shape.format(**o) for o in infos]
+    raise ValueError(f"{where_a} has the tokenizer {said[0]}, {where_b} has "
+        f"{said[1]}, and the ids of one mean nothing to the other; use folders "
+        "that share a tokenizer")
 
 # %% ../nbs/01_tokenizer.ipynb #d81e0a02
 _LONG_RUN = re.compile('[\t-\r \x85\xa0\u1680\u2000-\u200a\u2028\u2029\u202f\u205f'
@@ -602,17 +607,17 @@ def encode_document(
 # %% ../nbs/01_tokenizer.ipynb #c27636f6
 @patch
 def _undecided(self:BPETokenizer, text:str, pos:int)->int:
-    "First place from `pos` on where `text` may end inside a special token; or its length"
+    "Where from `pos` on `text` may end inside a special token; else its length"
     longest = max(map(len, self.special_tokens), default=0)
     for p in range(max(pos, len(text)-longest+1), len(text)):
         tail = text[p:]
-        if any(len(s)>len(tail) and s.startswith(tail) for s in self.special_tokens):
-            return p
+        longer = (s for s in self.special_tokens if len(s)>len(tail))
+        if any(s.startswith(tail) for s in longer): return p
     return len(text)
 
 @patch
 def _settled(self:BPETokenizer, text:str, wait:int=2):
-    "Yield the ids that later text cannot change, and return the text that is held back"
+    "Yield the ids that later text cannot change, and return the text held back"
     pos = 0
     while True:
         stop = self._undecided(text, pos)
@@ -632,7 +637,7 @@ def encode_iterable(
     self:BPETokenizer,
     chunks, # Iterable of str (an open file, say); joined they are the text
 ): # Iterator of ids, the same as `encode(''.join(chunks))`
-    "Encode a stream; memory grows with the longest chunk and piece, not with the text"
+    "Encode a stream; memory grows with the longest chunk and piece, not the text"
     parts = []
     size = 0
     enough = 4096
@@ -641,7 +646,7 @@ def encode_iterable(
         size += len(chunk)
         if size<enough: continue
         text = ''.join(parts)
-        end = len(text)-('\ud800'<=text[-1]<='\udbff')   # half a surrogate pair waits
+        end = len(text)-('\ud800'<=text[-1]<='\udbff')   # half a pair waits
         held = yield from self._settled(repair(text[:end]))
         parts = [held+text[end:]]
         size = len(parts[0])

@@ -44,6 +44,7 @@ def _price_weighted(tok, texts):
 check_price = Exercise('price', _price, lambda: [
     (_tok(600), ['The patient denies chest pain.', '5 µg', 'electroencephalography']),
     (_tok(300), ('no pain', ' in patients', 'ains', 'β')),
+    (_tok(600), ['chest', 'pain', 'wee', 'ks', ' scor', 'es']),
     (_tok(600), ['pa', 'tients with placebo and a longer text', '<|endoftext|>', '\n\n'])],
     adapt=lambda f: lambda tok,texts: float(f(tok, texts)),
     wrong={
@@ -152,7 +153,8 @@ def _byte_list(f):
 
 check_encode_word = Exercise('encode_word', _replay,
     [(w, _TRICKY) for w in (b'pain', b'chin', b'gain', b'pachin', b'inin', b'ininin', b'')]
-    + [(w, _SAME) for w in (b'aaa', b'aaaa', b'aaaaa', b'naan')],
+    + [(w, _SAME) for w in (b'aaa', b'aaaa', b'aaaaa', b'naan')]
+    + [(w, [(b'i',b'n'), (b'p',b'in'), (b'p',b'i')]) for w in (b'pin', b'spin')],
     adapt=_byte_list, wrong={
         'you took the longest token that fits; the order of learning decides': _longest,
         'the merges are applied last one first': lambda w,m: _replay(w, m[::-1]),
@@ -211,7 +213,8 @@ check_digit_pieces = Exercise('digit_pieces', _digit_pieces,
         'pieces are texts, not numbers':
             lambda text: [int(o) if o.isdigit() else o for o in _digit_pieces(text)],
         'only the first digit of each number is cut off':
-            lambda text: [o for p in pre_split(text) for o in re.findall('(?<![0-9])[0-9]|.[^ ]*', p)],
+            lambda text: [o for p in pre_split(text)
+                          for o in re.findall('(?<![0-9])[0-9]|[^0-9]+|[0-9]+', p)],
         'the blank is glued to the first digit':
             lambda text: [o for p in pre_split(text) for o in re.findall(' ?[0-9]|[^0-9]+', p)]},
     right={
