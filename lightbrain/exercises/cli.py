@@ -108,7 +108,8 @@ def _read_backwards(argv):
     return flags
 
 def _read_pattern(argv):
-    found = re.findall('\0--([^=\0]*)(?:[=\0](?!--)([^\0]*))?', '\0'+'\0'.join(argv)) if argv else []
+    one = '\0--([^=\0]*)(?:[=\0](?!--)([^\0]*))?'
+    found = re.findall(one, ''.join('\0'+o for o in argv))
     given = ['='+v if v else '' for _,v in found]
     return {k.replace('-', '_'): g[1:] if g else True for (k,_),g in zip(found, given)}
 
