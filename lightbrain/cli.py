@@ -28,8 +28,8 @@ def one_line(
     e:BaseException, # What went wrong
 )->str: # Without line breaks
     "An exception with its notes as a single line"
-    text = ' '.join('; '.join([str(e) or type(e).__name__, *getattr(e, '__notes__', [])]).split())
-    text = printable(text)
+    said = [str(e) or type(e).__name__, *getattr(e, '__notes__', [])]
+    text = printable(' '.join('; '.join(said).split()))
     return f'{type(e).__name__}: {text}' if isinstance(e, OSError) else text
 
 # %% ../nbs/09_cli.ipynb #5b0c9d13
@@ -87,15 +87,15 @@ def _plain_output():
 # %% ../nbs/09_cli.ipynb #7ce69f75
 def command(
     f, # A function whose parameters have docments
-): # The same function, with `shell`: as a command it fails with one line and exit code 1
-    "Sentences for errors at a shell: `ValueError`, full disk or memory, a missing package, Ctrl-C"
+): # The same function, with `shell`: a command that fails with a line and code 1
+    "Sentences at a shell for bad values, a full disk, a missing package, Ctrl-C"
     @wraps(f)
     def cmd(*args, **kwargs): return f(*args, **kwargs)
     def shell(
-        argv:list|None=None, # The words after the command; those of this process if not given
+        argv:list|None=None, # Words after the command; else the process has them
     )->int: # The exit code; only the doctor gives another one than 0
         cmd.in_shell = True                      # this process is ours alone
-        for o in (sys.stdout, sys.stderr):       # a terminal that is not UTF-8 loses a character
+        for o in (sys.stdout, sys.stderr):   # not UTF-8? Then a character is lost
             if hasattr(o, 'reconfigure'): o.reconfigure(errors='replace')
         try:
             args = shell_args(f, sys.argv[1:] if argv is None else argv)
@@ -116,7 +116,8 @@ def noted():
     with warnings.catch_warnings(record=True) as found:
         warnings.simplefilter('always')
         yield
-    for o in dict.fromkeys(one_line(o.message) for o in found): print(f'note: {o}', file=sys.stderr)
+    for o in dict.fromkeys(one_line(o.message) for o in found):
+        print(f'note: {o}', file=sys.stderr)
 
 # %% ../nbs/09_cli.ipynb #5498d410
 def _slug(source):
@@ -174,6 +175,21 @@ def remember(
 # %% ../nbs/09_cli.ipynb #5b0c9d17
 _LEARN_FROM = 200_000_000    # Characters that a new tokenizer reads at most
 
+# %% ../nbs/09_cli.ipynb #5b0c9e03
+def _training_texts(source, first, how):
+    "The texts on the training side of the set `first`, as they are written there"
+    from lightbrain.prep.clean import normalize
+    from lightbrain.prep.prepare import open_documents
+    reading = {k:v for k,v in how.items() if k.endswith('_column') or k=='split_at_endoftext'}
+    left = _LEARN_FROM
+    with open(first/'documents.tsv', encoding='utf-8') as f:
+        next(f)
+        for line,d in zip(f, open_documents(source, **reading), strict=True):
+            if not line.startswith('train\t'): continue
+            left -= len(d.text)
+            if left<0: return
+            yield normalize(d.text)
+
 # %% ../nbs/09_cli.ipynb #d866243c
 def learn_tokenizer(
     source:str|list, # Anything `load_documents` reads
@@ -183,28 +199,18 @@ def learn_tokenizer(
 ): # A tokenizer of at most `size` tokens
     "Byte-pair encoding on what the set will train on; the same source gives the same one"
     from lightbrain.data import set_files
-    from lightbrain.prep.clean import normalize
-    from lightbrain.prep.prepare import open_documents, prepare
+    from lightbrain.prep.prepare import prepare
     from lightbrain.tokenizer import BPETokenizer, to_tiktoken, train_bpe
     if not 257<=size<=2**16:
         raise ValueError(f"a tokenizer of {size:,} tokens does not fit: use at least 257 (all "
             "bytes and an end of text) and at most 65,536 (two bytes each), such as 4096")
     first = beside(out, 'first')
-    reading = {k:v for k,v in how.items() if k.endswith('_column') or k=='split_at_endoftext'}
-    def texts():
-        left = _LEARN_FROM
-        with open(first/'documents.tsv', encoding='utf-8') as f:
-            next(f)
-            for line,d in zip(f, open_documents(source, **reading), strict=True):
-                if not line.startswith('train\t'): continue
-                left -= len(d.text)
-                if left<0: return
-                yield normalize(d.text)
+    texts = _training_texts(source, first, how)
     with lock_folder(out):
         set_files(out)                            # what will be refused is refused now
         prepare(source, first, **how)
         try:
-            with noted(): return to_tiktoken(BPETokenizer(*train_bpe(texts(), size)))
+            with noted(): return to_tiktoken(BPETokenizer(*train_bpe(texts, size)))
         finally: shutil.rmtree(first, ignore_errors=True)
 
 # %% ../nbs/09_cli.ipynb #5b0c9d1e
@@ -231,25 +237,9 @@ _READS = ("one or more of: synthetic, synthetic:5000; PubMedQA .json; .jsonl, .c
     "(also .gz); .parquet, .arrow; PubMed, PMC or MedQuAD .xml; notes of MIMIC; a folder of these; "
     "a hub dataset such as qiaojin/PubMedQA:pqa_artificial")
 
-# %% ../nbs/09_cli.ipynb #638cf08f
-@command
-def prepare(
-    source:Annotated[str, _READS, dict(nargs='+')]='synthetic',
-    out:str=None, # Folder for the result; data/processed/<source> if not given
-    tokenizer:str=None, # gpt2, if not given, or a folder with vocab.json and merges.txt
-    train_tokenizer:int=None, # Or learn one of so many tokens, such as 4096, from training text
-    validation:float=0.1, # Share of documents to hold out, by a hash of their id
-    workers:int=None, # Processes, at most 8 if not given. The result does not depend on it
-    text_column:str='text', # Which column or field of a table holds the text
-    id_column:str='id', # Which one holds the id
-    group_column:str=None, # Which one names a group that no split divides; the patient, if known
-    group_by:str=None, # folder: what lies in one folder is a group
-    near_duplicates:str='drop', # drop or keep near copies of earlier documents; exact ones go
-    test_records:str='refuse', # refuse PubMedQA test records and copies of --evaluation, or exclude
-    evaluation:str=None, # A file whose records and texts must not be in the training text
-    split_at_endoftext:bool=False, # Cut documents at <|endoftext|>, which stays text otherwise
-)->dict: # The manifest
-    "Turn text into checked files of tokens. Interrupted? The same command continues"
+# %% ../nbs/09_cli.ipynb #5b0c9e01
+def _prepare(source, out, tokenizer, train_tokenizer, **how):
+    "`prepare` of the shell; `how` is for that of the workshop prep"
     from lightbrain.prep.prepare import prepare
     from lightbrain.tokenizer import gpt2_tokenizer, load_tokenizer
     if tokenizer and train_tokenizer is not None:
@@ -260,21 +250,53 @@ def prepare(
     home = Path('data/processed')
     chosen = out
     out = out or free_place(home/name, source)
-    how = dict(validation=validation, workers=workers, near_duplicates=near_duplicates,
-        test_records=test_records, evaluation=evaluation, text_column=text_column,
-        id_column=id_column, group_column=group_column, group_by=group_by,
-        split_at_endoftext=split_at_endoftext)
     if train_tokenizer is not None: tok = learn_tokenizer(source, train_tokenizer, out, **how)
     else: tok = gpt2_tokenizer() if tokenizer in (None,'gpt2') else load_tokenizer(tokenizer)
     m = prepare(source, out, tok, **how)
     if not chosen or beside(out, 'source').exists() or Path(out).resolve().parent==home.resolve():
         remember(out, source)
-    print(summary(m, evaluation))
+    print(summary(m, how['evaluation']))
     sizes = {50_257: '', 4096: ' --preset nano'}
     model = sizes.get(tok.n_vocab, f' --preset nano --vocab-size {tok.n_vocab}')
     print(f"-> {out} (see datasheet.md)   next: lightbrain-train --data {_word(out)} "
           f"--out runs/{name}{model}")
     return m
+
+# %% ../nbs/09_cli.ipynb #638cf08f
+@command
+def prepare(
+    source:Annotated[str, _READS, dict(nargs='+')]='synthetic',
+    out:str=None, # Folder for the result; data/processed/<source> if not given
+    tokenizer:str=None, # gpt2 if not given; or a folder: vocab.json, merges.txt
+    train_tokenizer:int=None, # Or learn one of so many tokens, such as 4096
+    validation:float=0.1, # Share of documents to hold out, by a hash of their id
+    workers:int=None, # Processes, at most 8 if not given; the result is the same
+    text_column:str='text', # Which column or field of a table holds the text
+    id_column:str='id', # Which one holds the id
+    group_column:str=None, # Which one names what no split divides, as the patient
+    group_by:str=None, # folder: what lies in one folder is a group
+    near_duplicates:str='drop', # drop or keep near copies; exact copies go
+    test_records:str='refuse', # or exclude: PubMedQA's test, copies of --evaluation
+    evaluation:str=None, # A file of records that must not be in the training text
+    split_at_endoftext:bool=False, # Cut documents at <|endoftext|>, else it is text
+)->dict: # The manifest
+    "Turn text into files of tokens; after a stop, the same command continues"
+    return _prepare(**locals())
+
+# %% ../nbs/09_cli.ipynb #5b0c9e02
+def _check_asked(data, out):
+    "`ValueError` unless both were given"
+    if not data: raise ValueError("which data? Add --data DIR, a folder made by lightbrain-prepare")
+    if not out: raise ValueError("where to? Add --out DIR for the run, such as --out runs/tiny")
+
+def _trained(t, data, out):
+    "What a shell says when training is over"
+    done,most = 'this run was already complete',t.config.max_steps
+    if t.val_loss is not None: done = f'validation loss {t.val_loss:.3f}'
+    if t.step>most: done = f'more than --max-steps {most:,}, nothing was done'
+    best = f'; best {t.best[0]:.3f} at step {t.best[1]:,}' if t.best else ''
+    return (f'step {t.step:,}: {done}{best}\n-> {out}/model   next: lightbrain-evaluate '
+        f'--model {_word(t.out/"model")} --data {_word(data)}')
 
 # %% ../nbs/09_cli.ipynb #9e6d2583
 @command
@@ -282,28 +304,21 @@ def prepare(
 def train(
     data:str=None, # Folder made by lightbrain-prepare
     out:str=None, # Folder of the run; if it holds one already, it is continued
-    config:str=None, # A .yaml file, such as configs/tiny.yaml; the flags below override it
-    force:bool=False, # Go on though text or settings differ, or no checkpoint is usable
+    config:str=None, # A .yaml file, such as configs/tiny.yaml; flags override it
+    force:bool=False, # Go on though text or settings differ, or no save is usable
     **settings, # Fields of `TrainConfig`
 ): # The `Trainer`, done
     "Train a GPT on a prepared set; the same command continues an interrupted run"
-    if not data: raise ValueError("which data? Add --data DIR, a folder made by lightbrain-prepare")
-    if not out: raise ValueError("where to? Add --out DIR for the run, such as --out runs/tiny")
+    _check_asked(data, out)
     from lightbrain.fast.kernels import kept_heap
     from lightbrain.run.parallel import leave_team
     from lightbrain.run.trainer import Trainer
     given = {k:v for k,v in settings.items() if v is not None}
-    cfg = TrainConfig.from_yaml(config, **given) if config else TrainConfig.from_dict(given)
+    if config: cfg = TrainConfig.from_yaml(config, **given)
+    else: cfg = TrainConfig.from_dict(given)
     with kept_heap() if train.in_shell and cfg.step=='fast' else nullcontext():
         t = Trainer(cfg, data, out, force=force).fit()
-    if t.team.first:
-        done = 'this run was already complete'
-        if t.val_loss is not None: done = f'validation loss {t.val_loss:.3f}'
-        if t.step>cfg.max_steps: done = f'more than --max-steps {cfg.max_steps:,}, nothing was done'
-        best = f'; best {t.best[0]:.3f} at step {t.best[1]:,}' if t.best else ''
-        print(f'step {t.step:,}: {done}{best}')
-        print(f'-> {out}/model   next: lightbrain-evaluate '
-              f'--model {_word(t.out/"model")} --data {_word(data)}')
+    if t.team.first: print(_trained(t, data, out))
     if train.in_shell: leave_team()
     return t
 
@@ -362,6 +377,26 @@ def _on_text(model, train, held_out, max_tokens):
     out |= ngram_losses(counted, tokens, model.config.vocab_size, at)
     return out | dict(ngram_tokens=len(counted))
 
+# %% ../nbs/09_cli.ipynb #5b0c9e04
+def _on_questions(model, data, questions, tokenizer, known):
+    "Answers to questions, beside the commonest answer and a bag of words on what is `known`"
+    from lightbrain.evaluate import bag_of_words, pubmedqa
+    from lightbrain.prep.sources import load_records
+    try: records = load_records(questions)
+    except ValueError as e:
+        if not Path(questions).is_dir(): raise
+        raise ValueError(f"'{data}' is not a prepared set (no manifest.json), nor a folder of "
+            f"questions: {e}") from None
+    qa,out = pubmedqa(model, records, tokenizer),{}
+    if known:
+        words = bag_of_words(known, records)
+        out = dict(bag_of_words=words.accuracy, bag_of_words_f1=words.macro_f1,
+            bag_of_words_read=len(known))
+    return out | dict(questions=qa.n, accuracy=qa.accuracy, accuracy_95=list(qa.interval),
+        macro_f1=qa.macro_f1, majority=qa.majority, majority_accuracy=qa.majority_accuracy,
+        majority_f1=qa.majority_f1, prompts_cut=qa.truncated, questions_skipped=qa.skipped,
+        ties=qa.ties)
+
 # %% ../nbs/09_cli.ipynb #a9ba8c40
 def evaluation(
     model, # A `GPT`; if its `tokenizer` is None, that of the set is taken
@@ -369,8 +404,6 @@ def evaluation(
     max_tokens:int=100_000, # Validation tokens to score
 )->dict: # Loss, perplexity, bits per byte, n-gram losses, question answering
     "Measure a model on held-out text and questions"
-    from lightbrain.evaluate import bag_of_words, pubmedqa
-    from lightbrain.prep.sources import load_records
     from lightbrain.tokenizer import same_tokenizer
     if max_tokens<1:
         raise ValueError(f"max_tokens={max_tokens} must be at least 1; 100000 is usual")
@@ -386,55 +419,51 @@ def evaluation(
         questions = Path(data)/'questions.jsonl'
         if not questions.exists(): return out
         known = _answered(sides[0])
-    try: records = load_records(questions)
-    except ValueError as e:
-        if not Path(questions).is_dir(): raise
-        raise ValueError(f"'{data}' is not a prepared set (no manifest.json), nor a folder of "
-            f"questions: {e}") from None
-    qa = pubmedqa(model, records, tokenizer)
-    if known:
-        words = bag_of_words(known, records)
-        out |= dict(bag_of_words=words.accuracy, bag_of_words_f1=words.macro_f1,
-            bag_of_words_read=len(known))
-    return out | dict(questions=qa.n, accuracy=qa.accuracy, accuracy_95=list(qa.interval),
-        macro_f1=qa.macro_f1, majority=qa.majority, majority_accuracy=qa.majority_accuracy,
-        majority_f1=qa.majority_f1, prompts_cut=qa.truncated, questions_skipped=qa.skipped,
-        ties=qa.ties)
+    return out | _on_questions(model, data, questions, tokenizer, known)
 
 # %% ../nbs/09_cli.ipynb #1b2f957f
+def _text_lines(r):
+    "A report's lines on text"
+    counted = f"   (counted on {r['ngram_tokens']:,} training tokens)"
+    out = [f"validation loss  {r['loss']:.3f} nats per token   perplexity "
+        f"{r['perplexity']:.1f}   {r['bits_per_byte']:.3f} bits per byte   "
+        f"({r['tokens']:,} tokens)"]
+    if 'floor' in r:
+        out.append(f"  floor          {r['floor']:.3f}   (no model can go lower: lesson 00a)")
+    out += [f"  trigram        {r['trigram']:.3f}{counted}",
+        f"  bigram         {r['bigram']:.3f}",
+        f"  unigram        {r['unigram']:.3f}"]
+    for name,o in r.get('by_source', {}).items():
+        out.append(f"  of {name:12} {o['loss']:.3f}   ({o['tokens']:,} tokens)")
+    return out
+
+# %% ../nbs/09_cli.ipynb #5b0c9e12
+def _question_lines(r):
+    "A report's lines on questions"
+    lo,hi = r['accuracy_95']
+    out = [f"questions        {r['accuracy']:.1%} right (95% interval {lo:.1%} to {hi:.1%}), "
+        f"macro-F1 {r['macro_f1']:.1%}   ({r['questions']:,} held-out questions)",
+        f"  always \"{r['majority']}\"   {r['majority_accuracy']:.1%} right, "
+        f"macro-F1 {r['majority_f1']:.1%}"]
+    if 'bag_of_words' in r:
+        out.append(f"  bag of words   {r['bag_of_words']:.1%} right, macro-F1 "
+            f"{r['bag_of_words_f1']:.1%}   (naive Bayes on {r['bag_of_words_read']:,} "
+            "answers of the training text)")
+    cut,skipped = r['prompts_cut'],r['questions_skipped']
+    if cut or skipped:
+        out.append(f"  {cut:,} prompts were longer than the context and lost their beginning; "
+            f"{skipped:,} records had no answer and were skipped")
+    if r.get('ties'):
+        out.append(f"  {r['ties']:,} questions were ties; the first of yes, no, maybe won")
+    return out
+
+# %% ../nbs/09_cli.ipynb #5b0c9e05
 def report(
     r:dict, # From `evaluation`
 )->str: # A few lines
     "The measurements as a table for people"
-    out = []
-    if 'loss' in r:
-        counted = f"   (counted on {r['ngram_tokens']:,} training tokens)"
-        out += [f"validation loss  {r['loss']:.3f} nats per token   perplexity "
-            f"{r['perplexity']:.1f}   {r['bits_per_byte']:.3f} bits per byte   "
-            f"({r['tokens']:,} tokens)"]
-        if 'floor' in r:
-            out.append(f"  floor          {r['floor']:.3f}   (no model can go lower: lesson 00a)")
-        out += [f"  trigram        {r['trigram']:.3f}{counted}",
-            f"  bigram         {r['bigram']:.3f}",
-            f"  unigram        {r['unigram']:.3f}"]
-        for name,o in r.get('by_source', {}).items():
-            out.append(f"  of {name:12} {o['loss']:.3f}   ({o['tokens']:,} tokens)")
-    if 'accuracy' in r:
-        lo,hi = r['accuracy_95']
-        out += [f"questions        {r['accuracy']:.1%} right (95% interval {lo:.1%} to {hi:.1%}), "
-            f"macro-F1 {r['macro_f1']:.1%}   ({r['questions']:,} held-out questions)",
-            f"  always \"{r['majority']}\"   {r['majority_accuracy']:.1%} right, "
-            f"macro-F1 {r['majority_f1']:.1%}"]
-        if 'bag_of_words' in r:
-            out.append(f"  bag of words   {r['bag_of_words']:.1%} right, macro-F1 "
-                f"{r['bag_of_words_f1']:.1%}   (naive Bayes on {r['bag_of_words_read']:,} "
-                "answers of the training text)")
-        cut,skipped = r['prompts_cut'],r['questions_skipped']
-        if cut or skipped:
-            out.append(f"  {cut:,} prompts were longer than the context and lost their beginning; "
-                f"{skipped:,} records had no answer and were skipped")
-        if r.get('ties'):
-            out.append(f"  {r['ties']:,} questions were ties; the first of yes, no, maybe won")
+    out = _text_lines(r) if 'loss' in r else []
+    if 'accuracy' in r: out += _question_lines(r)
     return '\n'.join(out)
 
 # %% ../nbs/09_cli.ipynb #a9d55aee
@@ -469,55 +498,50 @@ def _check_scores(out, data):
 @command
 def evaluate(
     model:str=None, # Model folder, such as runs/tiny/model
-    data:str=None, # Folder made by lightbrain-prepare, or a file with PubMedQA records
-    max_tokens:int=100_000, # Score about so many validation tokens, from all over the tape
+    data:str=None, # Folder made by lightbrain-prepare, or PubMedQA records
+    max_tokens:int=100_000, # Score about so many tokens, from all over the tape
     out:str=None, # Also write the numbers to this .json file
     device:str='auto', # auto, cpu, cuda or mps
 )->dict: # From `evaluation`
     "Measure a model on text and questions it has not seen, beside simple baselines"
     if not data:
-        raise ValueError("which data? Add --data DIR (made by lightbrain-prepare) or a PubMedQA "
-            ".json or .jsonl file")
+        raise ValueError("which data? Add --data DIR (made by lightbrain-prepare) "
+            "or a PubMedQA .json or .jsonl file")
     if out: _check_scores(out, data)
     r = evaluation(load_model(model, device), data, max_tokens)
     print(report(r))
     if out: atomic_write(out, json.dumps(r, indent=2)+'\n')
     return r
 
-# %% ../nbs/09_cli.ipynb #1fcf1d7b
-@command
-def generate(
-    model:str=None, # Model folder, such as runs/tiny/model
-    input:str='The patient', # Text to continue; "" starts from nothing, as a new document does
-    max_new_tokens:int=60, # At most this many new tokens
-    temperature:float=0.8, # 0 = always the likeliest token; above 1 = wilder
-    top_k:int=None, # Choose among the k likeliest tokens
-    top_p:float=0.95, # Choose among the fewest tokens that reach this probability
-    samples:int=1, # How many continuations
-    seed:int=42, # Fixes the random numbers
-    device:str='auto', # auto, cpu, cuda or mps
-)->list: # The texts
-    "Let a model continue a text. Research and education only; never for clinical use"
-    import torch
-    from lightbrain.sample import stream
-    from lightbrain.tokenizer import END_OF_TEXT
+# %% ../nbs/09_cli.ipynb #5b0c9e06
+def _check_dice(samples, seed):
+    "`ValueError` unless there is something to draw, and a seed that torch takes"
     if samples<1: raise ValueError(f"samples={samples} must be at least 1")
     if not -2**63<=seed<2**64:
         raise ValueError(f"seed={seed} must have at most 64 bits; 42 is usual")
-    m = load_model(model, device)
+
+def _note_prompt(input):
+    "Say what may surprise about a prompt"
+    from lightbrain.tokenizer import END_OF_TEXT
+    def note(text): print(f'note: --input {text}', file=sys.stderr)
+    if not input: note('is empty: the model starts a document of its own')
     if input.endswith(' '):
-        print('note: --input ends in a blank, but a word carries its blank in front: without it '
-            'the model need not begin in mid-word', file=sys.stderr)
-    if not input:
-        print('note: --input is empty: the model starts a document of its own', file=sys.stderr)
+        note('ends in a blank, but a word carries its blank in front: without it the '
+            'model need not begin in mid-word')
     if END_OF_TEXT in input:
         print(f'note: {END_OF_TEXT} in --input is ordinary text; to start from nothing, give '
             '--input ""', file=sys.stderr)
+
+# %% ../nbs/09_cli.ipynb #5b0c9e11
+def _continued(m, input, samples, seed, max_new_tokens, **how):
+    "Print continuations of `input` as they are drawn; gives the texts"
+    import torch
+    from lightbrain.sample import stream
     g = torch.Generator(m.lm_head.weight.device).manual_seed(seed)
     prompt = input or [m.tokenizer.eot_token]
     with noted():
-        streams = [stream(m, None, prompt, max_new_tokens, temperature=temperature, top_k=top_k,
-            top_p=top_p, generator=g) for _ in range(samples)]
+        streams = [stream(m, None, prompt, max_new_tokens, generator=g, **how)
+            for _ in range(samples)]
     texts = []
     for pieces in streams:
         texts.append(input)
@@ -526,6 +550,27 @@ def generate(
             print(piece, end='', flush=True)
             texts[-1] += piece
         print('\n')
+    return texts
+
+# %% ../nbs/09_cli.ipynb #1fcf1d7b
+@command
+def generate(
+    model:str=None, # Model folder, such as runs/tiny/model
+    input:str='The patient', # Text to continue; "" starts a new document
+    max_new_tokens:int=60, # At most this many new tokens
+    temperature:float=0.8, # 0 = always the likeliest token; above 1 = wilder
+    top_k:int=None, # Choose among the k likeliest tokens
+    top_p:float=0.95, # Choose among the fewest tokens that reach this probability
+    samples:int=1, # How many continuations
+    seed:int=42, # Fixes the random numbers
+    device:str='auto', # auto, cpu, cuda or mps
+)->list: # The texts
+    "Let a model continue a text. Research and education; never for clinical use"
+    how = dict(temperature=temperature, top_k=top_k, top_p=top_p)
+    _check_dice(samples, seed)
+    m = load_model(model, device)
+    _note_prompt(input)
+    texts = _continued(m, input, samples, seed, max_new_tokens, **how)
     print(DISCLAIMER)
     return texts
 
@@ -546,19 +591,21 @@ def doctor(
     device:str='auto', # The device you mean to use
     folder:str='.', # Where you mean to save
 ): # A `Report`
-    "Say what this machine has, and how to fix each problem; exit code 1 if there is one"
+    "Say what this machine has, and how to fix problems; exit code 1 if any"
     from lightbrain.core import doctor as examine
     from lightbrain.tokenizer import gpt2_tokenizer
     r = examine(device, folder)
-    try: r.add('vocabulary', f'{gpt2_tokenizer().n_vocab:,} tokens, checksums match')
-    except (ValueError, OSError) as e: r.add('vocabulary', 'not usable', one_line(e))
+    try: row = f'{gpt2_tokenizer().n_vocab:,} tokens, checksums match',
+    except (ValueError, OSError) as e: row = 'not usable',one_line(e)
+    r.add('vocabulary', *row)
     print(r)
     return r
 
 # %% ../nbs/09_cli.ipynb #76cd1a0f
-QUICKSTART = dict(preset='nano', dropout=0., max_steps=800, batch_size=16, optimizer='muon',
-    lr=3e-3, schedule='wsd', min_lr=0., warmup_steps=40, order='documents', answer_weight=5.,
-    eval_every=200, eval_tokens=8192, save_every=200)                # the same as configs/nano.yaml
+QUICKSTART = dict(preset='nano', dropout=0., max_steps=800, batch_size=16,
+    optimizer='muon', lr=3e-3, schedule='wsd', min_lr=0., warmup_steps=40,
+    order='documents', answer_weight=5., eval_every=200, eval_tokens=8192,
+    save_every=200)                                 # the same as configs/nano.yaml
 
 # %% ../nbs/09_cli.ipynb #6eee8d27
 def _cases(data, tokenizer, T, n):
@@ -623,68 +670,97 @@ def _quick_set(source, data):
         f"dropped {sum(m['dropped'].values())} {m['dropped'] or ''}")
     return m
 
-# %% ../nbs/09_cli.ipynb #a0701bad
-@command
-def quickstart(
-    source:str='synthetic', # The embedded corpus, or anything lightbrain-prepare reads
-    out:str=None, # Folder of the run; runs/quickstart, with the source's name for other sources
-    max_steps:int=None, # Optimizer steps; 800 if not given, or four passes over a small source
-    seed:int=42, # Fixes weights and batches
-    device:str='auto', # auto, cpu, cuda or mps
-)->dict: # From `evaluation`
-    "From text to a trained, evaluated, sampling model with plots, in one go"
-    from lightbrain.fast.kernels import kept_heap
-    from lightbrain.run.log import plot_run
-    from lightbrain.run.trainer import Trainer, check_places
-    start = time.perf_counter()
-    data,run = _quick_places(source, out)
+# %% ../nbs/09_cli.ipynb #5b0c9e07
+def _quick_config(data, run, max_steps, seed, device):
+    "What will be trained; `ValueError` for a place or a device that will not do"
+    from lightbrain.run.trainer import check_places
     check_places(data, run)
     steps = QUICKSTART['max_steps'] if max_steps is None else max_steps
     cfg = TrainConfig.from_dict(QUICKSTART | dict(max_steps=steps, seed=seed, device=device))
     pick_device(cfg.device)
-    print(f'1/5 prepare {source} -> {data}')
-    m = _quick_set(source, data)
-    if max_steps is None:     # after more than four passes a small text is learnt by heart
-        per_step = QUICKSTART['batch_size']*128
-        passes = m['splits']['train']['tokens']//per_step
-        steps = min(steps, max(100, 4*passes))
-    cfg = replace(cfg, max_steps=steps, vocab_size=m['tokenizer']['n_vocab'])
-    print(f'2/5 train nano for {steps:,} steps -> {run}')
-    with kept_heap() if quickstart.in_shell else nullcontext(): t = Trainer(cfg, data, run).fit()
-    print('3/5 evaluate on held-out text')
-    r = evaluation(t.model, data)
+    return cfg
+
+def _quick_fit(cfg, m, shorten):
+    "Rows for the set's tokens, and steps: after four passes a small text is learnt by heart"
+    passes = m['splits']['train']['tokens']//(cfg.batch_size*128)
+    if shorten: cfg = replace(cfg, max_steps=min(cfg.max_steps, max(100, 4*passes)))
+    return replace(cfg, vocab_size=m['tokenizer']['n_vocab'])
+
+def _quick_train(cfg, data, run):
+    "The trained model"
+    from lightbrain.fast.kernels import kept_heap
+    from lightbrain.run.trainer import Trainer
+    with kept_heap() if quickstart.in_shell else nullcontext():
+        return Trainer(cfg, data, run).fit().model
+
+# %% ../nbs/09_cli.ipynb #5b0c9e08
+def _quick_scores(model, data, run):
+    "The measurements, printed and written beside the run"
+    r = evaluation(model, data)
     atomic_write(run/'evaluation.json', json.dumps(r, indent=2)+'\n')
     print(report(r))
+    return r
+
+def _quick_plots(run):
+    "Paths of the plots; matplotlib is optional"
+    from lightbrain.run.log import plot_run
     print('4/5 plot')
-    try: paths = plot_run(run)
-    except ValueError as e:                     # matplotlib is optional
-        paths = []
-        print(e)
-    print('5/5 sample')
-    show_samples(t.model, data)
+    try: return plot_run(run)
+    except ValueError as e: print(e)
+    return []
+
+def _quick_end(r, run, paths, seconds):
+    "The last lines"
     verb = 'beats' if r['loss']<r['trigram'] else 'does not beat'
     floor = f"; the floor is at {r['floor']:.3f}" if 'floor' in r else ''
-    print(f"\nThe model {verb} the trigram: {r['loss']:.3f} against {r['trigram']:.3f} nats"
+    return (f"\nThe model {verb} the trigram: {r['loss']:.3f} against {r['trigram']:.3f} nats"
         f"{floor}.\n"
         f"plots: {', '.join(map(str, paths))}\n"
         f"model: {run/'model'}   scores: {run/'evaluation.json'}\n"
-        f"{time.perf_counter()-start:.0f} s in all\n"
+        f"{seconds:.0f} s in all\n"
         f'next:  lightbrain-generate --model {_word(run/"model")} --input "Abstract:"')
+
+# %% ../nbs/09_cli.ipynb #a0701bad
+@command
+def quickstart(
+    source:str='synthetic', # The embedded corpus, or what lightbrain-prepare reads
+    out:str=None, # Folder of the run; runs/quickstart, or runs/quickstart-<source>
+    max_steps:int=None, # Optimizer steps; 800, or four passes over a small source
+    seed:int=42, # Fixes weights and batches
+    device:str='auto', # auto, cpu, cuda or mps
+)->dict: # From `evaluation`
+    "From text to a trained, evaluated, sampling model with plots, in one go"
+    start = time.perf_counter()
+    data,run = _quick_places(source, out)
+    cfg = _quick_config(data, run, max_steps, seed, device)
+    print(f'1/5 prepare {source} -> {data}')
+    m = _quick_set(source, data)
+    cfg = _quick_fit(cfg, m, max_steps is None)
+    print(f'2/5 train nano for {cfg.max_steps:,} steps -> {run}')
+    model = _quick_train(cfg, data, run)
+    print('3/5 evaluate on held-out text')
+    r = _quick_scores(model, data, run)
+    paths = _quick_plots(run)
+    print('5/5 sample')
+    show_samples(model, data)
+    print(_quick_end(r, run, paths, time.perf_counter()-start))
     print(DISCLAIMER)
     return r
 
 # %% ../nbs/09_cli.ipynb #5b0c9d24
 def main(
-    argv:list|None=None, # The command and its flags; the words of this process if not given
+    argv:list|None=None, # The command and its flags; else the words of this process
 )->int: # Exit code
-    "What `python -m lightbrain.cli` runs; without a command it says which there are"
+    "What `python -m lightbrain.cli` runs; alone, it says which commands there are"
     commands = prepare, train, evaluate, generate, plot, doctor, quickstart
     commands = {o.__name__: o for o in commands}
     word,*rest = (sys.argv[1:] if argv is None else argv) or ['--help']
     if word in commands: return commands[word].shell(rest)
     if word not in ('-h','--help'):
-        raise SystemExit(f"lightbrain: no command '{word}'; choose one of {', '.join(commands)}")
-    print('usage: python -m lightbrain.cli COMMAND ..., or lightbrain-COMMAND ...\n')
+        raise SystemExit(f"lightbrain: no command '{word}'; choose one of "
+            f"{', '.join(commands)}")
+    print('usage: python -m lightbrain.cli COMMAND ..., or '
+        'lightbrain-COMMAND ...\n')
     for k,o in commands.items(): print(f'  {k:12}{o.__doc__}')
     print('\nCOMMAND --help says more; begin with: quickstart')
     return 0

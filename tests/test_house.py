@@ -12,6 +12,7 @@ DOORS = 'lightbrain','lightbrain.cli'          # the top level and the shell sta
 BY_NAME = 'import_module','__import__','find_spec'
 READ_BY_US = {('lightbrain.core', 'import_module(name)'),           # doctor: torch's neighbours, EXTRAS
               ('lightbrain.core', 'import_module(module)'),         # exercises: those of lightbrain.exercises
+              ('lightbrain.export', 'import_module(name)'),         # what [export] installs
               ('lightbrain.prep.workers', 'import_module(module)')} # a workshop: what it was given as 'module:name'
 
 def sources(folder):
