@@ -118,7 +118,7 @@ def main():
     shutil.move(proc/cfg.doc_path.name, cfg.doc_path)
     for o in ('colab.svg','favicon.svg'): shutil.copy(nbs/'images'/o, cfg.doc_path/'images')
     own_server_only(cfg.doc_path)
-    quarto_only = 'output-file|format-links|commonmark|keep-md|html-math-method|filters|Sass|prefer-html'
+    quarto_only = 'output-file|format-links|commonmark|keep-md|html-math-method|runs no Lua|Sass'
     warns = L(site.warnings).filter(lambda w: not re.search(quarto_only, w))
     warns += picture_warnings(nbs.rglob('*.ipynb'), cfg.doc_path.rglob('*.html'))
     print('\n'.join(warns) or f'{len(site.pages)} pages in {cfg.doc_path.name}/')
