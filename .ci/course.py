@@ -2,7 +2,7 @@
 
 `.ci/docs.py` calls `update`, which writes into the notebooks
 
-- links where a lesson is named (`lesson 03` becomes `[lesson 03](03_attention.ipynb)`),
+- links where a lesson is named (`lesson 03` becomes `[lesson 03](03_attention.ipynb)`), and where a word of the glossary comes first,
 - the minutes to read, in the box at the top,
 - which lessons use what this one builds, in the last column of its recap,
 - the last line, with the lessons before and after,
@@ -103,6 +103,30 @@ def linked(
         return re.sub(rf'\([^()]*\)|{UNIT}', lambda u: u[0] if u[0][0]=='(' else link(u[0], re.match(NUMBER, u[0])[0]), m[1])
     return re.sub(rf'{KEPT}|({NAMED})', one, text, flags=re.S|re.M)
 
+GLOSSED = {'tape':'tapes?', 'shard':'shards?', 'window':'windows?', 'context':'context', 'perplexity':'perplexity'}
+
+def glossed(
+    cells, # Markdown of a lesson, cell by cell
+    glossary, # The address of the glossary from there
+)->list: # The same, each term of the glossary linked where it is first used
+    "Links to the glossary; headings, code, formulas, links and the box at the top stay as they are"
+    out = list(cells)
+    for term,words in GLOSSED.items():
+        if any(f'{glossary}#{term})' in o for o in out): continue
+        for i,text in enumerate(out):
+            if i<2 or '*You need*' in text: continue
+            done = False
+            def one(m):
+                nonlocal done
+                if m[1] is None or done: return m[0]
+                done = True
+                return f'[{m[1]}]({glossary}#{term})'
+            text = re.sub(rf'{KEPT}|^\|.*?$|(?<![\w-])({words})(?![\w-])', one, text, flags=re.S|re.M)
+            if done:
+                out[i] = text
+                break
+    return out
+
 # What a lesson leaves behind, and who uses it
 
 def imported(page):
@@ -149,8 +173,8 @@ def badge(page): return f'<a href="{COLAB}{page.path}"><img src="images/colab.sv
 def table(nbs, old, rooms):
     "The lessons of a room as a table; the sentence in the middle is the index's own, and a new lesson's `>` line until it has one"
     said = dict(re.findall(rf'^\| \[({NUMBER}) [^|]*\| ([^|]*?) \|', old, re.M))
-    rows = ['| lesson | after it you can | minutes | |', '|---|---|---|---|']
-    for o in rooms: rows.append(f"| [{o.words()}]({o.path}) | {said.get(o.number, o.about)} | {minutes(nbs, o)} | {badge(o)} |")
+    rows = ['| lesson | after it you can | minutes |', '|---|---|---|']
+    for o in rooms: rows.append(f"| [{o.words()}]({o.path}) {badge(o)} | {said.get(o.number, o.about)} | {minutes(nbs, o)} |")
     return '\n'.join(rows)
 
 def cell(id, text): return dict(cell_type='markdown', id=id, metadata={}, source=text.splitlines(keepends=True))
@@ -170,6 +194,8 @@ def update(
             if '## Recap' in text: text = recap(text, p, order, taken)
             if '*You wait*' in text: text = re.sub(r'(\*You read\*:[^*]*)?(?=\*You wait\*)', f'{spent}. ', text, count=1)
             c['source'] = linked(text, p, by_number).splitlines(keepends=True)
+        prose = [c for c in cells if c['cell_type']=='markdown']
+        for c,text in zip(prose, glossed([''.join(c['source']) for c in prose], f"{'../'*bool(p.room)}glossary.ipynb")): c['source'] = text.splitlines(keepends=True)
         p.nb['cells'] = [*cells, cell('next0000', last_line(p, order))]
         if p.write(): changed.append(p.path)
     for p in pages(nbs):

@@ -116,7 +116,6 @@ def main():
     site = build(proc, quiet=True)
     shutil.rmtree(cfg.doc_path, ignore_errors=True)
     shutil.move(proc/cfg.doc_path.name, cfg.doc_path)
-    for o in ('colab.svg','favicon.svg'): shutil.copy(nbs/'images'/o, cfg.doc_path/'images')
     own_server_only(cfg.doc_path)
     quarto_only = 'output-file|format-links|commonmark|keep-md|html-math-method|runs no Lua|Sass'
     warns = L(site.warnings).filter(lambda w: not re.search(quarto_only, w))

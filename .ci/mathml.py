@@ -2,7 +2,7 @@
 
 Only the TeX that the lessons use; anything else is an error that names it. The published site gets the same from Quarto
 (`html-math-method: mathml`), and its equation numbers from nbs/styles/page.lua."""
-import re
+import re, unicodedata
 from html import escape
 
 SYMBOLS = dict(cdot='⋅', le='≤', ge='≥', pm='±', ln='ln', times='×', to='→', infty='∞', leftarrow='←', rightarrow='→', dots='…', ldots='…', cdots='⋯',
@@ -15,7 +15,15 @@ WORDS = 'ln log exp max min arg argmax argmin Pr cos sin tanh sup inf lim det bm
 SPACES = {',':'.17em', ';':'.28em', ':':'.22em', '!':'-.17em', ' ':'.25em', 'quad':'1em', 'qquad':'2em'}
 ACCENTS = dict(hat='^', bar='¯', tilde='~', vec='→', overline='¯', dot='˙')
 BIG = {'sum':'∑', 'prod':'∏', 'int':'∫'}
-FONTS = {'mathrm':'normal', 'text':None, 'operatorname':'normal', 'mathbf':'bold', 'mathcal':'script', 'mathbb':'double-struck', 'mathit':'italic', 'textbf':'bold', 'texttt':'monospace', 'mathtt':'monospace'}
+FONTS = dict.fromkeys(('mathrm','operatorname','mathit'), '') | dict.fromkeys(('mathbf','textbf'), 'font-weight:bold') | \
+    dict.fromkeys(('mathtt','texttt'), 'font-family:monospace') | {'text':None, 'mathcal':'SCRIPT', 'mathbb':'DOUBLE-STRUCK'}
+
+def styled(c, kind):
+    "A letter in the style that Unicode has for it: `ℒ`, `ℝ`"
+    for name in (f'MATHEMATICAL {kind} CAPITAL {c}', f'{kind} CAPITAL {c}'):
+        try: return unicodedata.lookup(name)
+        except KeyError: pass
+    return c
 
 class Reader:
     "Reads one formula"
@@ -112,7 +120,8 @@ class Reader:
             s,kind = self.raw(),FONTS[name]
             s = re.sub(r'\\(.)', r'\1', s).replace('~', ' ')
             if kind is None or ' ' in s.strip() or '$' in s: return f'<mtext>{escape(s).replace(" ", chr(160))}</mtext>'
-            return f'<mi mathvariant="{kind}">{escape(s)}</mi>'
+            if kind.isupper(): return f"<mi>{''.join(styled(c, kind) for c in s)}</mi>"
+            return f'<mi mathvariant="normal"' + f' style="{kind}"'*bool(kind) + f'>{escape(s)}</mi>'
         if name in ACCENTS: return f'<mover accent="true">{self.group()}<mo>{ACCENTS[name]}</mo></mover>'
         if name=='underbrace': return f'<munder>{self.group()}<mo stretchy="true">⏟</mo></munder>'
         if name=='left':
