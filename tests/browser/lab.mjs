@@ -7,6 +7,7 @@ const page = await (await browser.newContext({ viewport: { width: 1400, height: 
 page.setDefaultTimeout(240000)
 await page.goto(process.argv[2])
 await page.locator('.jp-Notebook .jp-Cell').first().waitFor()
+await page.getByText(/\| Idle$/).waitFor()                      // what is run before the kernel listens is lost
 await page.locator('.lm-MenuBar-itemLabel', { hasText: /^Run$/ }).click()
 await page.locator('[data-command="runmenu:run-all"]').click()
 const accept = page.locator('.jp-Dialog .jp-mod-accept')        // which kernel?
