@@ -216,8 +216,9 @@ def sidebar(
     found = {p.path: p for p in pages(nbs)}
     def entries(room): return [dict(href=p.path, text=p.name) for p in found.values() if p.room==room and (p.number or room)]
     rooms = [dict(section=ROOMS[r], contents=entries(r)) for r in ROOMS if entries(r)]
-    first = [dict(href=o, text=t) for o,t in (('index.ipynb', 'Start here'), ('glossary.ipynb', 'Glossary')) if o in found]
-    return dict(website=dict(sidebar=dict(contents=[*first, *rooms])))
+    words = dict(href='glossary.ipynb', text='Glossary')
+    last = next(i for i,o in enumerate(rooms) if o['section']==ROOMS['results'])
+    return dict(website=dict(sidebar=dict(contents=[dict(href='index.ipynb', text='Start here'), *rooms[:last], words, *rooms[last:]])))
 
 # For assistants
 

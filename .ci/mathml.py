@@ -108,6 +108,7 @@ class Reader:
             self.take()
             return out
         if t[0].isdigit(): return f'<mn>{t}</mn>'
+        if t=='}': raise ValueError(f'a brace closes nothing in {self.tex!r}')
         if not t.startswith('\\'):
             if t.isalpha(): return f'<mi>{t}</mi>'
             return f'<mo stretchy="false">{escape({"-":"−", "*":"∗"}.get(t, t))}</mo>'
@@ -147,6 +148,5 @@ def mathml(
     tag = re.search(r'\\tag\{([^}]*)\}', tex)
     reader = Reader(re.sub(r'\\tag\{[^}]*\}', '', tex).strip())
     body = reader.row()
-    if reader.peek() is not None: raise ValueError(f'{reader.peek()!r} closes nothing in {tex!r}')
     if not display: return f'<math>{body}</math>'
     return f'<span class="eq"><math display="block">{body}</math>' + (f'<span class="eqno">({tag[1]})</span>' if tag else '') + '</span>'

@@ -54,6 +54,6 @@ if __name__=='__main__':
     paths = [Path(o).resolve() for o in paths] or sorted((ROOT/'nbs').rglob('*.ipynb'))
     if word=='check':
         bad = [p.relative_to(ROOT/'nbs').as_posix() for p in paths if stale(read(p))]
-        sys.exit('\n'.join(f'{o}: its outputs are of other code; python .ci/outputs.py save nbs/{o}' for o in bad))
+        sys.exit('\n'.join(f'{o}: its outputs are of other code; python .ci/outputs.py save nbs/{o}' for o in bad) or 0)
     if word not in ('save','stamp') or len(sys.argv)<3: sys.exit(__doc__)
     for p in paths: (save if word=='save' else stamp)(p)
