@@ -140,13 +140,22 @@ class Reader:
         if name in ('displaystyle','limits','nolimits','textstyle','nonumber'): return ''
         raise ValueError(f'{t} in {self.tex!r} is TeX that .ci/mathml.py does not know; write it otherwise, or add it there')
 
+def pieces(tex):
+    "Formulas with a wide blank between them: each on a line of its own where there is no room"
+    out,depth = [''],0
+    for t in re.findall(r'\\[A-Za-z]+|\\.|.', tex, re.S):
+        depth += {'{':1, '}':-1, '\\left':1, '\\right':-1, '\\begin':1, '\\end':-1}.get(t, 0)
+        if t=='\\qquad' and depth==0: out.append('')
+        else: out[-1] += t
+    return [o for o in out if o.strip()]
+
 def mathml(
     tex, # A formula, without dollars
     display=False, # On a line of its own
 )->str: # HTML; an equation number stands beside the formula, or below it where there is no room
     "`tex` as MathML"
     tag = re.search(r'\\tag\{([^}]*)\}', tex)
-    reader = Reader(re.sub(r'\\tag\{[^}]*\}', '', tex).strip())
-    body = reader.row()
-    if not display: return f'<math>{body}</math>'
-    return f'<span class="eq"><math display="block">{body}</math>' + (f'<span class="eqno">({tag[1]})</span>' if tag else '') + '</span>'
+    tex = re.sub(r'\\tag\{[^}]*\}', '', tex).strip()
+    if not display: return f'<math>{Reader(tex).row()}</math>'
+    side_by_side = ''.join(f'<math display="block">{Reader(o).row()}</math>' for o in pieces(tex))
+    return f'<span class="eq">{side_by_side}' + (f'<span class="eqno">({tag[1]})</span>' if tag else '') + '</span>'

@@ -180,6 +180,7 @@ def test_mathml():
     assert mathml.mathml(r'\frac37')=='<math><mfrac><mn>3</mn><mn>7</mn></mfrac></math>'
     assert mathml.mathml('x_i^2')=='<math><msubsup><mi>x</mi><mi>i</mi><mn>2</mn></msubsup></math>'
     assert mathml.mathml(r'\mathcal L')=='<math><mi>ℒ</mi></math>'
+    assert mathml.mathml(r'a \qquad b', True).count('<math')==2 and mathml.mathml(r'\left(a \qquad b\right)', True).count('<math')==1
     assert mathml.mathml(r'e=m \tag{1.2}', True).endswith('</math><span class="eqno">(1.2)</span></span>')
     for wrong in (r'\nonsense', r'\frac{1}', 'a}', r'\begin{cases}a\end{array}'):
         with pytest.raises((ValueError, AssertionError)): mathml.mathml(wrong)

@@ -6,12 +6,27 @@ local function root()
   return (quarto and quarto.project and quarto.project.offset or '.') .. '/'
 end
 
+-- Formulas with a wide blank between them: each on a line of its own where there is no room
+local function pieces(tex)
+  local out, depth, i = { '' }, 0, 1
+  local nest = { ['{'] = 1, ['}'] = -1, ['\\left'] = 1, ['\\right'] = -1, ['\\begin'] = 1, ['\\end'] = -1 }
+  while i <= #tex do
+    local t = tex:match('^\\%a+', i) or tex:match('^\\.', i) or tex:sub(i, i)
+    depth = depth + (nest[t] or 0)
+    if t == '\\qquad' and depth == 0 then out[#out + 1] = '' else out[#out] = out[#out] .. t end
+    i = i + #t
+  end
+  return out
+end
+
 local function equation(el)
   if el.mathtype ~= 'DisplayMath' then return nil end
   local tag = el.text:match('\\tag%{([^}]*)%}')
-  el.text = el.text:gsub('%s*\\tag%{[^}]*%}', '')
-  local parts = { el }
-  if tag then parts[2] = pandoc.Span({ pandoc.Str('(' .. tag .. ')') }, { class = 'eqno' }) end
+  local parts = {}
+  for _, tex in ipairs(pieces((el.text:gsub('%s*\\tag%{[^}]*%}', '')))) do
+    if tex:match('%S') then parts[#parts + 1] = pandoc.Math('DisplayMath', tex) end
+  end
+  if tag then parts[#parts + 1] = pandoc.Span({ pandoc.Str('(' .. tag .. ')') }, { class = 'eqno' }) end
   return pandoc.Span(parts, { class = 'eq' })
 end
 
