@@ -116,6 +116,7 @@ class Reader:
         if name in ('frac','tfrac','dfrac'):
             out = f'<mfrac>{self.group()}{self.group()}</mfrac>'
             return f'<mstyle displaystyle="false">{out}</mstyle>' if name=='tfrac' else out
+        if name=='binom': return f'<mrow><mo stretchy="true">(</mo><mfrac linethickness="0">{self.group()}{self.group()}</mfrac><mo stretchy="true">)</mo></mrow>'
         if name=='sqrt': return f'<msqrt>{self.group()}</msqrt>'
         if name in FONTS:
             s,kind = self.raw(),FONTS[name]

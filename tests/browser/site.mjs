@@ -70,6 +70,24 @@ for (const link of Object.keys(found.links)) {
 }
 found.checked = Object.keys(found.links).length
 
+// The drawings of the front page: nothing outside the paper, no words over other words
+for (const name of ['road', 'curve']) {
+  await page.goto(`${base}images/${name}.svg`)
+  for (const f of await page.evaluate(() => {
+    const paper = document.querySelector('rect').getBoundingClientRect()
+    const words = [...document.querySelectorAll('text')].map(e => [e.textContent, e.getBoundingClientRect()])
+    const out = words.filter(([, r]) => r.left < paper.left || r.right > paper.right || r.top < paper.top || r.bottom > paper.bottom).map(([t]) => 'leaves the paper: ' + t)
+    words.forEach(([t, a], i) => words.slice(i + 1).forEach(([u, b]) => {
+      if (a.left < b.right - 1 && b.left < a.right - 1 && a.top < b.bottom - 3 && b.top < a.bottom - 3) out.push(`${t} | ${u} lie on each other`)
+    }))
+    for (const box of document.querySelectorAll('.side')) {
+      const b = box.getBoundingClientRect()
+      for (const [t, r] of words) if (r.left > b.left && r.left < b.right && r.top > b.top && r.bottom < b.bottom + 8 && r.right > b.right - 2) out.push('leaves its box: ' + t)
+    }
+    return out
+  })) found.faults.push(`images/${name}.svg: ${f}`)
+}
+
 // Search, and light against dark
 await page.setViewportSize({ width: 1400, height: 900 })
 await page.goto(base + 'index.html')
