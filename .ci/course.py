@@ -230,8 +230,8 @@ def outline(page):
     "A lesson in a few lines: what it needs and builds, its headings, its exercises by their tasks"
     prose = '\n'.join(page.cells('markdown'))
     box = re.search(r'\*You need\*: *(.*?)\. *\*You build\*: *(.*?)\. *\*You', prose, re.S)
-    heads = [h for h in re.findall(r'^##+ (.+)$', prose, re.M)]
-    tasks = re.findall(r'^\*\*\d+\. (.+?)\*\*', prose, re.M)
+    heads = re.findall(r'^##+ (.+)$', prose, re.M)
+    tasks = re.findall(r'^\*\*\d+\. (.+?)\*\*', prose.partition('## Exercises')[2], re.M)
     plain = lambda t: re.sub(r'\[([^\]]*)\]\([^)]*\)', r'\1', ' '.join(t.split()))
     out = [f'- [{page.title}]({SITE}{page.site}): {page.about}']
     if box: out += [f'  - You need: {plain(box[1])}. You build: {plain(box[2])}.']

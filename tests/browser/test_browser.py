@@ -72,6 +72,7 @@ def test_previous_and_next_lead_along_the_road(seen):
     road = [p.site for p in course.lessons(ROOT/'nbs')]
     for a,b in zip(road, road[1:]): assert seen['next'][a]==b and seen['previous'][b]==a
     assert seen['next']['index.html']==road[0]
+    assert not [o for way in ('next','previous') for ab in seen[way].items() for o in ab if o.startswith('exercises/')], 'spoilers'
 
 def test_a_slider_moves_the_picture(tmp_path):
     "JupyterLab runs the lesson on attention from top to bottom"
