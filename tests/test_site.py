@@ -1,5 +1,5 @@
 "The course as a whole: what is computed from the notebooks, the front page, what assistants are told, whose code the outputs came from"
-import json, re, shutil, sys
+import html, json, re, shutil, subprocess, sys
 from xml.etree import ElementTree
 import pytest, yaml
 from conftest import ROOT
@@ -93,10 +93,10 @@ def test_the_map_shows_the_road():
 def test_site_settings():
     "What the settings name is there, and no page asks another server"
     site = yaml.safe_load((ROOT/'_quarto.yml').read_text())
-    html = site['format']['html']
-    named = [*site['filters'], html['css'], *(f for o in html['theme'].values() for f in o if '.' in f), site['website']['favicon'], site['website']['image']]
+    look = site['format']['html']
+    named = [*site['filters'], look['css'], *(f for o in look['theme'].values() for f in o if '.' in f), site['website']['favicon'], site['website']['image']]
     assert not [f for f in named if not (NBS/f).exists()]
-    assert html['html-math-method']=='mathml' and html['code-overflow']=='wrap' and set(html['theme'])=={'light','dark'}
+    assert look['html-math-method']=='mathml' and look['code-overflow']=='wrap' and set(look['theme'])=={'light','dark'}
     assert site['website']['page-navigation'] is True
     assert '$web-font-path: false;' in (NBS/'styles'/'site.scss').read_text() and 'url(' not in (NBS/'styles'/'site.css').read_text()
 
@@ -150,6 +150,15 @@ def test_a_solution_is_folded(page, c):
     src = ''.join(c['source'])
     assert re.search(r'^#\| code-fold: true$', src, re.M) and re.search(r'^#\| code-summary: "Solution"$', src, re.M)
     assert c['metadata'].get('cellView')=='form' and c['metadata'].get('jupyter', {}).get('source_hidden') is True
+
+def test_nbconvert_shows_no_solution(tmp_path):
+    "As HTML with .ci/folded.py; the stub above it is shown"
+    page = SOLUTIONS[0][0]
+    folded = [''.join(c['source']) for p,c in SOLUTIONS if p is page]
+    subprocess.run([sys.executable, '-m', 'nbconvert', '--config', '.ci/folded.py', '--to', 'html', '--output-dir', tmp_path, page.file], cwd=ROOT, check=True, capture_output=True)
+    shown = html.unescape(re.sub(r'<[^>]+>', '', (tmp_path/f'{page.file.stem}.html').read_text(encoding='utf-8')))
+    assert 'raise NotImplementedError' in shown
+    assert not [n for o in folded for n in re.findall(r'^(?:def|class) (\w+)', o, re.M) if n in shown]
 
 # Outputs
 
