@@ -88,7 +88,7 @@ def test_the_map_shows_the_road():
     text = (NBS/'images'/'road.svg').read_text(encoding='utf-8')
     assert re.findall(r'class="on"[^>]*>([^<]+)<', text)==[p.number for p in LESSONS if not p.room]
     assert all(f'>{w}<' in text for w in course.WORKSHOPS)
-    assert set(pictures.FLOW)|set(pictures.BRANCH)<=set(BY_NUMBER)|{'00b'}
+    assert set(pictures.FLOW)|set(pictures.BRANCH)<=set(BY_NUMBER)
 
 def test_site_settings():
     "What the settings name is there, and no page asks another server"
