@@ -2,6 +2,7 @@
 
 On GitHub, Quarto builds the published site (.github/workflows/docs.yaml); this is the local preview and the check in .ci/run."""
 import re, shutil, sys, textwrap
+import course, pictures
 from html.parser import HTMLParser
 from itertools import takewhile
 import yaml
@@ -11,7 +12,9 @@ from nbdev.config import get_config
 from nbdev.quarto import IndentDumper, refresh_quarto_yml
 from nbdev.readme_filter import doc_link
 from nbdev.serve import proc_nbs
+from smalldocs import markdown
 from smalldocs.site import Site, build
+from mathml import mathml
 
 _read = Site.read
 @patch
@@ -41,7 +44,8 @@ def readme(
             return '\n\n'.join([*code, *L(c.get('outputs')).map(text_output).filter()])
         src = re.sub(r'^```(\w+)$', r'``` \1', c.source.strip(), flags=re.M)
         return re.sub(r'\]\(([^)\s]+)\)', lambda m: f']({doc_link(m[1], cfg.doc_url)})', src)
-    return '\n\n'.join(L(nb.cells).filter(lambda c: c.source).map(cell).filter()) + '\n'
+    text = '\n\n'.join(L(nb.cells).filter(lambda c: c.source).map(cell).filter()) + '\n'
+    return text.replace('src="images/', 'src="nbs/images/')
 
 def options(
     c, # A code cell
@@ -50,20 +54,22 @@ def options(
     lines = takewhile(lambda o: o.startswith('#|'), c.source.splitlines())
     return yaml.safe_load('\n'.join(o[2:].strip() for o in lines if ':' in o)) or {}
 
-ROOMS = {'':'The road', 'prep':'prep: your own text', 'run':'run: a run that nothing can break', 'fast':'fast: sooner',
-         'results':'What was measured'}
+def plain_math(module):
+    "Formulas as MathML in the preview, with the number of an equation beside it"
+    def inline(self, tokens, i, options, env): return f'<span class="math inline">{mathml(tokens[i].content.strip())}</span>'
+    def display(self, tokens, i, options, env): return mathml(tokens[i].content.strip(), True)
+    def block(self, tokens, i, options, env): return f'<p>{display(self, tokens, i, options, env)}</p>\n'
+    module.math_inline,module.math_display,module.math_block = inline,display,block
 
-def sidebar(
-    nbs, # Folder of the notebooks
-)->dict: # For Quarto: the road, the workshops, the results, each lesson with its number
-    "The way through the site"
-    def entry(p):
-        title = next(c.source for c in read_nb(p).cells if c.cell_type=='markdown').split('\n')[0]
-        return dict(href=p.relative_to(nbs).as_posix(), text=title.removeprefix('# ').split(':')[0])
-    def section(folder):
-        pages = [p for p in sorted((nbs/folder).glob('*.ipynb')) if p.stem!='index']
-        return dict(section=ROOMS[folder], contents=[entry(p) for p in pages])
-    return dict(website=dict(sidebar=dict(contents=['index.ipynb', *map(section, ROOMS)])))
+def own_server_only(docs):
+    "No page asks another server: the theme's letters, and Colab's badge"
+    for p in docs.rglob('*.css'):
+        css = p.read_text(encoding='utf-8')
+        if 'fonts.googleapis' in css: p.write_text(re.sub(r'@import url\([^)]*fonts\.googleapis[^)]*\);?', '', css), encoding='utf-8')
+    for p in docs.rglob('*.html'):
+        page,up = p.read_text(encoding='utf-8'),'../'*(len(p.relative_to(docs).parts)-1)
+        own = page.replace('https://colab.research.google.com/assets/colab-badge.svg"', f'{up}images/colab.svg" width="64" height="20"')
+        if own!=page: p.write_text(own, encoding='utf-8')
 
 class Alts(HTMLParser):
     "Collects the alt text of each picture of a page; '' where there is none"
@@ -95,18 +101,24 @@ def picture_warnings(
 
 @call_parse
 def main():
-    "Write README.md, nbs/sidebar.yml and _docs/; fail on any warning that a reader would notice"
+    "Write what follows from the notebooks: into them, README.md, nbs/sidebar.yml, nbs/llms.txt, nbs/images/ and _docs/; fail on any warning that a reader would notice"
     cfg = get_config()
+    nbs = cfg.nbs_path
+    for o in course.update(nbs): print(f'{o}: links, minutes, previous and next are up to date')
+    pictures.write(nbs/'images', course.lessons(nbs), course.ROOMS)
     refresh_quarto_yml()
-    text = yaml.dump(sidebar(cfg.nbs_path), Dumper=IndentDumper, sort_keys=False, allow_unicode=True, width=1000)
-    (cfg.nbs_path/'sidebar.yml').write_text(f'# Written by .ci/docs.py\n{text}', encoding='utf-8')
+    text = yaml.dump(course.sidebar(nbs), Dumper=IndentDumper, sort_keys=False, allow_unicode=True, width=1000)
+    (nbs/'sidebar.yml').write_text(f'# Written by .ci/docs.py\n{text}', encoding='utf-8')
+    (nbs/'llms.txt').write_text(course.llms(nbs, (cfg.config_path/'AGENTS.md').read_text(encoding='utf-8')), encoding='utf-8')
     proc = proc_nbs(force=True)
     (cfg.config_path/'README.md').write_text(readme(read_nb(proc/cfg.readme_nb), cfg), encoding='utf-8')
+    plain_math(markdown)
     site = build(proc, quiet=True)
     shutil.rmtree(cfg.doc_path, ignore_errors=True)
     shutil.move(proc/cfg.doc_path.name, cfg.doc_path)
-    quarto_only = 'output-file|format-links|commonmark|keep-md'
+    own_server_only(cfg.doc_path)
+    quarto_only = 'output-file|format-links|commonmark|keep-md|html-math-method|runs no Lua|Sass'
     warns = L(site.warnings).filter(lambda w: not re.search(quarto_only, w))
-    warns += picture_warnings(cfg.nbs_path.rglob('*.ipynb'), cfg.doc_path.rglob('*.html'))
+    warns += picture_warnings(nbs.rglob('*.ipynb'), cfg.doc_path.rglob('*.html'))
     print('\n'.join(warns) or f'{len(site.pages)} pages in {cfg.doc_path.name}/')
     sys.exit(len(warns)>0)

@@ -29,12 +29,14 @@ def check_settings(
 )->None:
     "`ValueError` with a way out for settings that cannot work"
     if max_new_tokens<0:
-        raise ValueError(f"max_new_tokens={max_new_tokens} must be 0 or more; try 50")
+        raise ValueError(f"max_new_tokens={max_new_tokens} must be 0 or more; "
+                         "try 50")
     if not 0<=temperature<math.inf:
-        raise ValueError(f"temperature={temperature} must be 0 (always the likeliest) or more; "
-                         "try 0.8")
+        raise ValueError(f"temperature={temperature} must be 0 (always the "
+                         "likeliest) or more; try 0.8")
     if top_k is not None and top_k<1:
-        raise ValueError(f"top_k={top_k} must be at least 1; leave it out to keep every token")
+        raise ValueError(f"top_k={top_k} must be at least 1; leave it out to keep "
+                         "every token")
     if top_p is not None and not 0<top_p<=1:
         raise ValueError(f"top_p={top_p} must be above 0 and at most 1; try 0.9")
 
@@ -45,9 +47,9 @@ def keep_top_k(
 )->Tensor: # (...,V), the others at -inf
     "Keep exactly `k` logits of each row, eq. 7.2; among equals the lowest ids stay"
     if k>=logits.shape[-1]: return logits
-    least = logits.topk(k).values[...,-1:]                   # (...,1), the k-th largest
+    least = logits.topk(k).values[...,-1:]               # (...,1), the k-th largest
     above,tied = logits>least,logits==least
-    room = k-above.sum(-1, keepdim=True)                     # (...,1), places left for the tied
+    room = k-above.sum(-1, keepdim=True)                # (...,1), left for the tied
     keep = above | (tied & (tied.cumsum(-1)<=room))
     return logits.masked_fill(~keep, -math.inf)
 
@@ -56,18 +58,18 @@ def keep_top_p(
     probs:Tensor, # Probabilities (...,V)
     p:float, # Mass to reach, above 0 and at most 1
 )->Tensor: # (...,V), the others at 0, each row summing to 1 again
-    "Keep the fewest tokens that together reach `p`, eq. 7.3; among equals the lowest ids stay"
+    "Keep the fewest tokens that reach `p`, eq. 7.3; among equals the lowest ids"
     if p>=1: return probs
     top,order = probs.sort(dim=-1, descending=True, stable=True)
-    keep = top.cumsum(-1)-top < p-1e-6                       # mass of the likelier ones
-    keep[...,0] = True                                       # always at least one
+    keep = top.cumsum(-1)-top < p-1e-6                   # mass of the likelier ones
+    keep[...,0] = True                                   # always at least one
     probs = probs*torch.zeros_like(keep).scatter(-1, order, keep)
     return probs/probs.sum(-1, keepdim=True)
 
 # %% ../nbs/07_sample.ipynb #2554296b
 def sampling_probs(
     logits:Tensor, # Scores of the next token (B,V) or (V,); -inf means never
-    temperature:float=1.0, # Below 1 sharper, above 1 flatter; 0 = all on the likeliest
+    temperature:float=1.0, # Below 1 sharper, above 1 flatter; 0 = the likeliest
     top_k:int|None=None, # Keep the k likeliest
     top_p:float|None=None, # Then keep the fewest that reach this probability
 )->Tensor: # Probabilities to draw from, float32, same shape
@@ -75,31 +77,34 @@ def sampling_probs(
     check_settings(temperature, top_k, top_p)
     z = logits.float()
     if not z.numel():
-        raise ValueError(f"logits of shape {tuple(z.shape)} hold no token to choose; give at least "
-                         "one row and one score")
+        raise ValueError(f"logits of shape {tuple(z.shape)} hold no token to "
+                         "choose; give at least one row and one score")
     best = z.max(-1, keepdim=True).values
     if not best.isfinite().all():     # NaN, +inf, or nothing but -inf
-        raise ValueError("a row of logits has no finite largest value (NaN, inf or all -inf); the "
-                         "model diverged: load an earlier checkpoint")
-    if temperature==0: return torch.zeros_like(z).scatter(-1, z.argmax(-1, keepdim=True), 1.)
-    z = z-best                                               # the best is 0: nothing can overflow
-    if top_k is not None: z = keep_top_k(z, top_k)           # temperature changes no order
+        raise ValueError("a row of logits has no finite largest value (NaN, inf "
+                         "or all -inf); the model diverged: load an earlier "
+                         "checkpoint")
+    if temperature==0:
+        return torch.zeros_like(z).scatter(-1, z.argmax(-1, keepdim=True), 1.)
+    z = z-best                                          # the best is 0: no overflow
+    if top_k is not None: z = keep_top_k(z, top_k)     # temperature keeps the order
     probs = (z/temperature).softmax(-1)
     return probs if top_p is None else keep_top_p(probs, top_p)
 
 # %% ../nbs/07_sample.ipynb #86b69402
 def sample_logits(
     logits:Tensor, # Scores of the next token (B,V) or (V,)
-    temperature:float=1.0, # 0 = always the likeliest (the lowest id among equals)
+    temperature:float=1.0, # 0 = the likeliest, the lowest id among equals
     top_k:int|None=None, # Keep exactly the k likeliest; more than V keeps all
-    top_p:float|None=None, # Keep the fewest that reach this probability, above 0, at most 1
-    generator:torch.Generator|None=None, # Source of randomness; torch's global one if not given
+    top_p:float|None=None, # Keep the fewest that reach this probability, at most 1
+    generator:torch.Generator|None=None, # Of randomness; torch's global one if none
 )->Tensor: # Token ids, int64 (B,), or a single one () for (V,)
     "Draw the next token of every row"
     probs = sampling_probs(logits, temperature, top_k, top_p)
     if temperature==0: return probs.argmax(-1)
     if generator is not None: probs = probs.to(generator.device)
-    return torch.multinomial(probs, 1, generator=generator).squeeze(-1).to(logits.device)
+    drawn = torch.multinomial(probs, 1, generator=generator)
+    return drawn.squeeze(-1).to(logits.device)
 
 # %% ../nbs/07_sample.ipynb #17634669
 class KVCache:
@@ -109,36 +114,41 @@ class KVCache:
         batch_size:int, # B, rows read side by side
     ):
         c,w = model.config,model.lm_head.weight
-        head_dim = c.n_embd//c.n_head
-        self.kv = w.new_empty(c.n_layer, 2, batch_size, c.n_head, c.block_size, head_dim)
-        self.n = 0                                               # tokens read
+        shape = batch_size, c.n_head, c.block_size, c.n_embd//c.n_head   # (B,H,T,D)
+        self.kv = w.new_empty(c.n_layer, 2, *shape)
+        self.n = 0                                                     # tokens read
 
 # %% ../nbs/07_sample.ipynb #5d1f7e3b
+def _block_on(block, x, kv, n, sees):
+    "A block for the new tokens `x` (B,t,C); their keys and values go into `kv`"
+    m = n+x.shape[1]
+    qkv = block.attn.c_attn(block.ln_1(x)).chunk(3, -1)
+    q,k,v = (split_heads(o, block.attn.n_head) for o in qkv)
+    kv[0,:,:,n:m] = k                                            # (B,H,t,D)
+    kv[1,:,:,n:m] = v
+    k,v = kv[:,:,:,:m].to(q.dtype)
+    y = F.scaled_dot_product_attention(q, k, v, attn_mask=sees)
+    x = x + block.attn.c_proj(y.transpose(1, 2).reshape(x.shape))
+    return x + block.mlp(block.ln_2(x))
+
+# %% ../nbs/07_sample.ipynb #07a00006
 def read_on(
     model:GPT, # In eval mode: nothing is dropped here
     idx:Tensor, # The tokens that are new (B,t), int64
     cache:KVCache, # Receives their keys and values
 )->Tensor: # Hidden states of the new tokens (B,t,C), after the last normalisation
-    "What `model.hidden` says about the new tokens, without reading the old ones again"
+    "What `model.hidden` says of the new tokens, without reading the old ones again"
     model.check_ids(idx)
     n = cache.n
     m = n+idx.shape[1]
     if m>model.config.block_size:
-        raise ValueError(f"{m} tokens do not fit the context of {model.config.block_size}; read a "
-                         "shorter window anew")
+        raise ValueError(f"{m} tokens do not fit the context of "
+                         f"{model.config.block_size}; read a shorter window anew")
     t = model.transformer
     pos = torch.arange(n, m, device=idx.device)
-    sees = torch.arange(m, device=idx.device)<=pos[:,None]       # (t,m): end of the causal mask
+    sees = torch.arange(m, device=idx.device)<=pos[:,None]  # (t,m)
     x = t.wte(idx) + t.wpe(pos)
-    for block,kv in zip(t.h, cache.kv):
-        qkv = block.attn.c_attn(block.ln_1(x)).chunk(3, -1)
-        q,k,v = (split_heads(o, block.attn.n_head) for o in qkv)
-        kv[0,:,:,n:m] = k                                        # (B,H,t,D)
-        kv[1,:,:,n:m] = v
-        k,v = kv[:,:,:,:m].to(q.dtype)
-        y = F.scaled_dot_product_attention(q, k, v, attn_mask=sees)
-        x = x + block.attn.c_proj(y.transpose(1, 2).reshape(x.shape))
-        x = x + block.mlp(block.ln_2(x))
+    for block,kv in zip(t.h, cache.kv): x = _block_on(block, x, kv, n, sees)
     cache.n = m
     return t.ln_f(x)
 
@@ -146,39 +156,39 @@ def read_on(
 def next_logits(
     model:GPT, # A GPT: `hidden`, `lm_head`, `config`
     idx:Tensor, # Token ids (B,T)
-    cache:KVCache|None=None, # What has been read of `idx` already; grows. None: read everything
+    cache:KVCache|None=None, # What was read of `idx`; grows. None: read everything
 )->Tensor: # Scores of the token that comes next, float32 (B,V)
-    "Read the last `block_size` tokens; only the last position goes through the head"
+    "Read the last `block_size` tokens; only the last one goes through the head"
     most = model.config.block_size
     with eval_mode(model):
         if cache is None or idx.shape[1]>most: h = model.hidden(idx[:,-most:])
         else: h = read_on(model, idx[:,cache.n:], cache)
-        return F.linear(h[:,-1], model.lm_head.weight).float()       # (B,C) -> (B,V)
+        return F.linear(h[:,-1], model.lm_head.weight).float()      # (B,C) -> (B,V)
 
 # %% ../nbs/07_sample.ipynb #933e006c
 def as_prompt(
-    idx, # Token ids: list of ints, list of equally long lists, or tensor (T,) or (B,T)
+    idx, # Token ids: list of ints, of equally long lists, or tensor (T,) or (B,T)
     block_size:int, # Most tokens in a row
     n_vocab:int, # Tokens there are
 )->Tensor: # int64 (B,T)
-    "Prompt ids as a batch; `ValueError` when empty, too long or outside the vocabulary"
+    "Prompt ids as a batch; `ValueError` when empty, too long or unknown"
     try: idx = torch.asarray(idx, copy=True)
     except (ValueError, TypeError, RuntimeError):
-        raise ValueError("a prompt is a list of token ids, or equally long lists of them; encode "
-                         "text first, generate unequal prompts one by one") from None
+        raise ValueError("a prompt is a list of token ids, or equally long lists; "
+            "encode text first, generate unequal prompts one by one") from None
     if idx.dim()==1: idx = idx[None]
     if idx.dim()!=2 or not idx.numel():
-        raise ValueError(f"a prompt of shape {tuple(idx.shape)} holds no token to start from; "
-                         "write at least one word, or start from <|endoftext|>")
+        raise ValueError(f"a prompt of shape {tuple(idx.shape)} holds no token to "
+            "start from; write at least one word, or start from <|endoftext|>")
     if idx.is_floating_point() or idx.is_complex():
-        raise ValueError(f"prompt ids must be whole numbers, got {idx.dtype}; use .long()")
+        raise ValueError(f"ids must be whole numbers, got {idx.dtype}; use .long()")
     if idx.shape[1]>block_size:
-        raise ValueError(f"the prompt has {idx.shape[1]} tokens, the model's context holds "
-                         f"{block_size}; shorten it or use a model with a longer context")
-    idx = idx.long()                                         # a tape's uint16 has no smallest
+        raise ValueError(f"the prompt has {idx.shape[1]} tokens, the model's "
+            f"context holds {block_size}; shorten it or take a longer context")
+    idx = idx.long()                        # a tape's uint16 knows no minimum
     if idx.min()<0 or idx.max()>=n_vocab:
-        raise ValueError(f"prompt ids run from {idx.min()} to {idx.max()}, the vocabulary from 0 "
-                         f"to {n_vocab-1}; use the model's own tokenizer")
+        raise ValueError(f"prompt ids run from {idx.min()} to {idx.max()}, the "
+            f"vocabulary from 0 to {n_vocab-1}; use the model's own tokenizer")
     return idx
 
 # %% ../nbs/07_sample.ipynb #05dac95a
@@ -187,10 +197,10 @@ def next_ids(
     idx:Tensor, # Prompt ids (B,T)
     max_new_tokens:int, # At most this many steps
     n_vocab:int, # Tokens there are; the model's rows beyond are never drawn
-    eos_token:int|None, # A row that drew it is finished and repeats it; None never stops
+    eos_token:int|None, # A row that drew it is finished and repeats it; None: never
     generator:torch.Generator|None, # Source of randomness
     **how, # temperature, top_k, top_p
-)->Iterator[Tensor]: # The next token of every row, int64 (B,), until all rows are finished
+)->Iterator[Tensor]: # The next token of every row (B,), until all rows are finished
     "The loop behind `generate` and `stream`"
     done = torch.zeros(len(idx), dtype=torch.bool, device=idx.device)
     cache = KVCache(model, len(idx)) if isinstance(model, GPT) else None
@@ -206,16 +216,17 @@ def next_ids(
 
 # %% ../nbs/07_sample.ipynb #855df70e
 def _tokens_to_draw(model, n_vocab):
-    "How many rows of the head have a token; where some have none, a warning says so"
+    "How many rows of the head have a token; a warning where some have none"
     rows = len(model.lm_head.weight)
     known = getattr(model, 'n_tokens', rows)
     if n_vocab is None: n_vocab = known
     if not 1<=n_vocab<=rows:
-        raise ValueError(f"n_vocab={n_vocab} must be from 1 to the model's {rows:,} rows")
+        raise ValueError(f"n_vocab={n_vocab} must be from 1 to the model's "
+                         f"{rows:,} rows")
     n_vocab = min(n_vocab, known)
     if n_vocab<rows:
-        warnings.warn(f"the model has {rows-n_vocab:,} rows more than its tokenizer has tokens; "
-                      "they are never drawn", stacklevel=3)
+        warnings.warn(f"the model has {rows-n_vocab:,} rows more than its "
+                      "tokenizer has tokens; they are never drawn", stacklevel=3)
     return n_vocab
 
 # %% ../nbs/07_sample.ipynb #b6e8931c
@@ -227,15 +238,15 @@ def generate(
     temperature:float=1.0, # 0 = always the likeliest
     top_k:int|None=None, # Keep the k likeliest
     top_p:float|None=None, # Keep the fewest that reach this probability
-    eos_token:int|None=None, # Stop a row here; rows that finish early are filled up with it
-    n_vocab:int|None=None, # Ids from here on are never drawn; as many as its tokenizer has tokens
-
+    eos_token:int|None=None, # Stop a row here; finished rows are filled up with it
+    n_vocab:int|None=None, # Tokens to draw from; those of the tokenizer if none
     generator:torch.Generator|None=None, # Source of randomness
 )->Tensor: # Prompt and new ids, int64 (B,T+new), on the model's device
-    "Continue every row of `idx`, one token at a time; past the context the window slides"
+    "Continue every row of `idx`; past the context the window slides"
     check_settings(temperature, top_k, top_p, max_new_tokens)
     n_vocab = _tokens_to_draw(model, n_vocab)
-    idx = as_prompt(idx, model.config.block_size, n_vocab).to(model.lm_head.weight.device)
+    idx = as_prompt(idx, model.config.block_size, n_vocab)
+    idx = idx.to(model.lm_head.weight.device)
     check_weights(model)
     new = next_ids(model, idx, max_new_tokens, n_vocab, eos_token, generator,
                    temperature=temperature, top_k=top_k, top_p=top_p)
@@ -262,17 +273,18 @@ def stream(
     temperature:float=1.0, # 0 = always the likeliest
     top_k:int|None=None, # Keep the k likeliest
     top_p:float|None=None, # Keep the fewest that reach this probability
-    stop_at_eot:bool=True, # Stop, without printing it, when the model ends its document
+    stop_at_eot:bool=True, # Stop, silently, when the model ends its document
     generator:torch.Generator|None=None, # Source of randomness
 )->Iterator[str]: # Pieces of new text; joined they are the whole continuation
-    "Text as it is written, without the prompt; bad input is refused before the first piece"
+    "Text as it is written, without the prompt; bad input is refused at once"
     check_settings(temperature, top_k, top_p, max_new_tokens)
     tokenizer = tokenizer_of(model, tokenizer)
     n_vocab = _tokens_to_draw(model, tokenizer.n_vocab)
     ids = encode_document(tokenizer, prompt) if isinstance(prompt, str) else prompt
-    idx = as_prompt(ids, model.config.block_size, n_vocab).to(model.lm_head.weight.device)
+    idx = as_prompt(ids, model.config.block_size, n_vocab)
     eot = tokenizer.eot_token if stop_at_eot else None
     check_weights(model)
+    idx = idx.to(model.lm_head.weight.device)
     new = next_ids(model, idx, max_new_tokens, n_vocab, eot, generator,
                    temperature=temperature, top_k=top_k, top_p=top_p)
-    return pieces(itertools.takewhile(lambda o: o!=eot, (o.item() for o in new)), tokenizer)
+    return pieces(itertools.takewhile(lambda o: o!=eot, map(int, new)), tokenizer)

@@ -7,9 +7,9 @@ Docs: https://lightbrain-dev.github.io/lightbrain/tokenizer.html.md"""
 # %% auto #0
 __all__ = ['GPT2_PATTERN', 'END_OF_TEXT', 'Tokenizer', 'pre_split', 'special_pattern', 'repair', 'count_words', 'apply_merge',
            'reversed_key', 'learn_merges', 'train_bpe', 'BPETokenizer', 'gpt2_alphabet', 'verified', 'gpt2_files',
-           'gpt2_vocab', 'gpt2_tokenizer', 'implied_merges', 'to_tiktoken', 'tokenizer_files', 'split_pattern',
-           'before_last_blanks', 'encode_document', 'token_bytes', 'tokenizer_info', 'same_tokenizer', 'save_tokenizer',
-           'load_tokenizer']
+           'gpt2_vocab', 'gpt2_tokenizer', 'implied_merges', 'to_tiktoken', 'tokenizer_files', 'save_tokenizer',
+           'load_tokenizer', 'split_pattern', 'token_bytes', 'tokenizer_info', 'same_tokenizer', 'before_last_blanks',
+           'encode_document']
 
 # %% ../nbs/01_tokenizer.ipynb #091de0a0
 import hashlib, json, re, warnings
@@ -25,7 +25,8 @@ from fastcore.basics import patch
 from .files import atomic_write
 
 # %% ../nbs/01_tokenizer.ipynb #fc52d093
-GPT2_PATTERN = r"'(?:[sdmt]|ll|ve|re)| ?\p{L}++| ?\p{N}++| ?[^\s\p{L}\p{N}]++|\s++$|\s+(?!\S)|\s"
+GPT2_PATTERN = (r"'(?:[sdmt]|ll|ve|re)| ?\p{L}++| ?\p{N}++"
+                r"| ?[^\s\p{L}\p{N}]++|\s++$|\s+(?!\S)|\s")
 
 # %% ../nbs/01_tokenizer.ipynb #825675be
 _pieces = regex.compile(GPT2_PATTERN)
@@ -41,16 +42,17 @@ END_OF_TEXT = '<|endoftext|>'
 
 # %% ../nbs/01_tokenizer.ipynb #69122dcb
 def special_pattern(
-    special_tokens, # Texts with an id of their own; several overlapping ones are fine
+    special_tokens, # Texts with an id of their own; they may overlap
 )->re.Pattern: # Finds them, the longest first; matches nothing when there are none
-    "Compile a search for special tokens; `ValueError` for a bare string or a token of one byte"
+    "Finds special tokens; `ValueError` for a bare text or a token of one byte"
     if isinstance(special_tokens, str):
-        raise ValueError(f"special_tokens is the text {special_tokens!r}; pass a list of texts, "
-                         f"[{special_tokens!r}]")
+        raise ValueError(f"special_tokens is the text {special_tokens!r}; pass a "
+                         f"list of texts, [{special_tokens!r}]")
     short = next((s for s in special_tokens if len(s.encode())<2), None)
     if short is not None:
-        raise ValueError(f"{short!r} cannot be a special token: each single byte is a token "
-                         f"already; use a text of its own, such as '{END_OF_TEXT}'")
+        raise ValueError(f"{short!r} cannot be a special token: each single byte "
+                         "is a token already; use a text of its own, such as "
+                         f"'{END_OF_TEXT}'")
     longest_first = sorted(special_tokens, key=len, reverse=True)
     return re.compile('|'.join(map(re.escape, longest_first)) or r'(?!)')
 
@@ -60,8 +62,8 @@ def repair(
 )->str: # The same text; lone surrogates become U+FFFD, pairs become their character
     "Make a string that has a UTF-8 form"
     if not isinstance(text, str):
-        raise ValueError(f"{text!r:.40} is {type(text).__name__}, not text; decode bytes, and give "
-                         "documents as a list of texts")
+        raise ValueError(f"{text!r:.40} is {type(text).__name__}, not text; decode bytes, "
+                         "and give documents as a list of texts")
     try: text.encode()
     except UnicodeEncodeError:
         return text.encode('utf-16', 'surrogatepass').decode('utf-16', 'replace')
@@ -69,7 +71,7 @@ def repair(
 
 # %% ../nbs/01_tokenizer.ipynb #0a69baba
 def count_words(
-    text, # One text, or an iterable of documents; no piece crosses from one document into the next
+    text, # One text, or an iterable of documents; no piece crosses their borders
     special_tokens=(), # Cut out before counting
 )->Counter: # Piece as UTF-8 bytes -> how often it occurs
     "Count the pieces of a text between its special tokens"
@@ -107,37 +109,47 @@ def reversed_key(
 def _entry(count, pair): # For a heap: eq. 1.1 upside down
     return -count, reversed_key(pair[0]), reversed_key(pair[1]), pair
 
+# %% ../nbs/01_tokenizer.ipynb #a0010009
+class _Tally:
+    "Words as tokens, the counts of their pairs, and which words hold which pair"
+    def __init__(self, words):
+        self.split = [([bytes([o]) for o in w], f) for w,f in words.items()]
+        self.counts,self.where,self.changed = Counter(),defaultdict(set),set()
+        for i in range(len(self.split)): self.add(i, 1)
+
+    def add(self, i, sign):
+        "Count the pairs of word `i`, or with `sign=-1` take them out"
+        toks,times = self.split[i]
+        for pair in pairwise(toks):
+            self.counts[pair] += sign*times
+            self.where[pair].add(i)
+            self.changed.add(pair)
+
+    def merge(self, pair):
+        "Rewrite the words that contain a pair; gives the pairs counted anew"
+        self.changed.clear()
+        for i in self.where.pop(pair):
+            self.add(i, -1)
+            toks,times = self.split[i]
+            self.split[i] = apply_merge(toks, *pair, pair[0]+pair[1]),times
+            self.add(i, 1)
+        return self.changed
+
 # %% ../nbs/01_tokenizer.ipynb #dedbe320
 def learn_merges(
     words:dict, # Piece as bytes -> how often it occurs
     n:int, # Merges wanted; fewer come back when no pair is left
 )->list[tuple[bytes,bytes]]: # Merges, first one first
-    "Byte-pair encoding by eq. 1.1; each merge touches only the words that contain its pair"
-    split = [([bytes([o]) for o in w], f) for w,f in words.items()]
-    counts = Counter()
-    where = defaultdict(set)
-    changed = set()
-    def _tally(i, sign):
-        toks,times = split[i]
-        for pair in pairwise(toks):
-            counts[pair] += sign*times
-            where[pair].add(i)
-            changed.add(pair)
-    for i in range(len(split)): _tally(i, 1)
-    heap = sorted(_entry(count, pair) for pair,count in counts.items())     # sorted is a heap, too
+    "Byte-pair encoding by eq. 1.1; a merge touches the words with its pair only"
+    tally = _Tally(words)
+    heap = sorted(_entry(c, pair) for pair,c in tally.counts.items())  # a heap, too
     merges = []
     while heap and len(merges)<n:
         count,_,_,best = heappop(heap)
-        if -count!=counts[best]: continue      # stale: this pair was counted anew
+        if -count!=tally.counts[best]: continue        # stale: it was counted anew
         merges.append(best)
-        changed.clear()
-        for i in where.pop(best):
-            _tally(i, -1)
-            toks,times = split[i]
-            split[i] = apply_merge(toks, *best, best[0]+best[1]),times
-            _tally(i, 1)
-        for pair in changed:
-            if counts[pair]>0: heappush(heap, _entry(counts[pair], pair))
+        for pair in tally.merge(best):
+            if (count := tally.counts[pair])>0: heappush(heap, _entry(count, pair))
     return merges
 
 # %% ../nbs/01_tokenizer.ipynb #01cb7e59
@@ -146,20 +158,21 @@ def train_bpe(
     vocab_size:int, # Most tokens wanted: 256 bytes + merges + special tokens
     special_tokens=(END_OF_TEXT,), # Texts that get one id each and are never merged
 )->tuple[dict[int,bytes],list[tuple[bytes,bytes]]]: # `(vocab, merges)`
-    "Train byte-level BPE; ids: bytes, merges, special tokens; a warning where pairs run out early"
-    special_pattern(special_tokens)              # refuses what cannot be one
+    "Train BPE; ids: bytes, merges, special tokens; a warning if pairs run out"
+    special_pattern(special_tokens)                    # refuses what cannot be one
     special = list(dict.fromkeys(special_tokens))
     least = 256+len(special)
     if vocab_size<least:
-        raise ValueError(f"vocab_size={vocab_size} cannot hold 256 bytes and {len(special)} "
-                         f"special tokens; use at least {least}")
+        raise ValueError(f"vocab_size={vocab_size} cannot hold 256 bytes and "
+                         f"{len(special)} special tokens; use at least {least}")
     merges = learn_merges(count_words(text, special), vocab_size-least)
     tokens = [bytes([i]) for i in range(256)]
     tokens += [a+b for a,b in merges]
     tokens += [s.encode() for s in special]
     if len(tokens)<vocab_size:
-        warnings.warn(f"the text gives {len(tokens):,} tokens, {vocab_size:,} were asked for: no "
-                      "pair is left to merge; train on more text, or ask for fewer", stacklevel=2)
+        warnings.warn(f"the text gives {len(tokens):,} tokens, {vocab_size:,} were "
+                      "asked for: no pair is left to merge; train on more text, or "
+                      "ask for fewer", stacklevel=2)
     return dict(enumerate(tokens)),merges
 
 # %% ../nbs/01_tokenizer.ipynb #347c2602
@@ -167,65 +180,71 @@ def _check_tables(vocab, merges):
     "`ValueError` unless ids are 0 to V-1, tokens differ, and merges have ids in their order"
     ids = {b:i for i,b in vocab.items()}
     for i in range(len(vocab)):
-        if i not in vocab: raise ValueError(f"id {i} has no token; ids must be 0 to {len(vocab)-1}")
-        if ids[vocab[i]]!=i: raise ValueError(f"ids {i} and {ids[vocab[i]]} are both {vocab[i]!r}")
+        if i not in vocab:
+            raise ValueError(f"id {i} has no token; ids must be 0 to {len(vocab)-1}")
+        if ids[vocab[i]]!=i:
+            raise ValueError(f"ids {i} and {ids[vocab[i]]} are both {vocab[i]!r}")
     parts = [o for a,b in merges for o in (a, b, a+b)]
     for b in [bytes([i]) for i in range(256)]+parts:
         if b in ids: continue
-        raise ValueError(f"{b!r} has no id in vocab; all 256 bytes and all parts and results of "
-                         "merges need one, as train_bpe gives them")
+        raise ValueError(f"{b!r} has no id in vocab; all 256 bytes and all parts and "
+                         "results of merges need one, as train_bpe gives them")
     for (a,b),(c,d) in pairwise(merges):
         if ids[a+b]<ids[c+d]: continue
-        raise ValueError(f"{c+d!r} is merged after {a+b!r}, but its id is not larger; ids must "
-                         "follow the order of the merges")
+        raise ValueError(f"{c+d!r} is merged after {a+b!r}, but its id is not larger; ids "
+                         "must follow the order of the merges")
 
+# %% ../nbs/01_tokenizer.ipynb #a001000f
 def _as_text(token):
     "A token that no merge makes, as the text it must be"
     try: return token.decode()
     except UnicodeDecodeError:
-        raise ValueError(f"no merge makes {token!r}, and it is not text either; a token is a byte, "
-                         "the result of a merge, or a special text") from None
+        raise ValueError(f"no merge makes {token!r}, and it is not text either; a token is "
+                         "a byte, the result of a merge, or a special text") from None
 
 # %% ../nbs/01_tokenizer.ipynb #1eae3398
 class BPETokenizer:
-    "Byte-level BPE from a vocabulary and its merges: any text to ids, and back without loss"
+    "BPE from a vocabulary and its merges: text to ids, and back without loss"
     name = 'bpe'
     def __init__(self,
-        vocab:dict[int,bytes], # Id -> bytes of the token; ids 0 to V-1, all 256 bytes among them
-        merges:list[tuple[bytes,bytes]], # Pairs in the order they were learned, that of their ids
-        special_tokens=(), # Further texts with one id; what no merge makes is special already
+        vocab:dict[int,bytes], # Id -> bytes of the token; ids 0 to V-1, all bytes
+        merges:list[tuple[bytes,bytes]], # Pairs in the order of learning
+        special_tokens=(), # More texts with one id; what no merge makes is special
     ):
         special_pattern(special_tokens)
         _check_tables(vocab, merges)
-        self.vocab = dict(vocab)
-        self.merges = list(merges)
+        self.vocab,self.merges = dict(vocab),list(merges)
         ids = {b:i for i,b in vocab.items()}
-        self._byte = [ids[bytes([i])] for i in range(256)]                      # byte -> id
-        self._pairs = {(ids[a],ids[b]): ids[a+b] for a,b in merges}             # two ids -> one
-        ordinary = {*self._byte, *self._pairs.values()}
-        self.special_tokens = {_as_text(b): i for i,b in vocab.items() if i not in ordinary}
+        self._byte = [ids[bytes([i])] for i in range(256)]            # byte -> id
+        self._pairs = {(ids[a],ids[b]): ids[a+b] for a,b in merges} # two ids -> one
+        common = {*self._byte, *self._pairs.values()}
+        rest = {i:b for i,b in vocab.items() if i not in common}
+        self.special_tokens = {_as_text(b): i for i,b in rest.items()}
         for s in special_tokens:
-            if ids.get(s.encode()) in ordinary:
-                raise ValueError(f"{s!r} cannot be special: ordinary text is merged to it; choose "
-                                 f"a text such as '{END_OF_TEXT}'")
+            if ids.get(s.encode()) in common: _refuse_special(s)
             if s in self.special_tokens: continue
             self.special_tokens[s] = len(self.vocab)
             self.vocab[len(self.vocab)] = s.encode()
         self._special = special_pattern(self.special_tokens)
-        self._cache = {}                                                        # piece -> ids
+        self._cache = {}                                              # piece -> ids
+
+# %% ../nbs/01_tokenizer.ipynb #a0010010
+def _refuse_special(s):
+    raise ValueError(f"{s!r} cannot be special: ordinary text is merged to it; choose a text such "
+                     f"as '{END_OF_TEXT}'")
 
 # %% ../nbs/01_tokenizer.ipynb #a1fc4957
 def _merge_ids(ids, pairs):
-    "Replace pairs by their ids, the smallest id first, the leftmost among equals; n log n"
+    "Replace pairs by their ids, the smallest id first, then the leftmost; n log n"
     n = len(ids)
-    left = list(range(-1, n-1))                          # neighbours still alive; -1 is the start
-    right = list(range(1, n+1))                          # ... and n the end
-    heap = [(pairs[pair], i) for i,pair in enumerate(pairwise(ids)) if pair in pairs]
+    left = list(range(-1, n-1))                # neighbours alive; -1: the start
+    right = list(range(1, n+1))                # ... and n: the end
+    heap = [(pairs[p], i) for i,p in enumerate(pairwise(ids)) if p in pairs]
     heapify(heap)
     while heap:
         new,i = heappop(heap)
         j = right[i]
-        if j>=n or pairs.get((ids[i],ids[j]))!=new: continue      # stale: a neighbour is gone
+        if j>=n or pairs.get((ids[i],ids[j]))!=new: continue          # stale
         ids[i],ids[j] = new,-1
         k = right[j]
         right[i] = k
@@ -241,7 +260,7 @@ def encode_piece(
     self:BPETokenizer,
     piece:bytes, # One piece of text, n bytes
 )->list[int]: # Its ids; takes time n log n
-    "Merge the earliest-learned pair first, the leftmost one among equals, until no pair is left"
+    "Merge the earliest-learned pair first, then the leftmost, until none is left"
     return _merge_ids([self._byte[b] for b in piece], self._pairs)
 
 # %% ../nbs/01_tokenizer.ipynb #570d8ead
@@ -249,26 +268,38 @@ _CACHED_PIECES = 2**14     # at most so many pieces ...
 _CACHED_CHARS = 64         # ... each at most so long
 
 @patch
-def _ordinary(self:BPETokenizer, text:str, pos:int=0, stop:int|None=None, wait:int=0):
-    "Yield ids of pieces in `text[pos:stop]` that `wait` characters follow, return the rest's start"
-    stop = len(text) if stop is None else stop
-    for m in _pieces.finditer(text, pos, stop):
-        if m.end()+wait>stop: return m.start()
-        ids = self._cache.get(m[0])
-        if ids is None:
-            ids = self.encode_piece(m[0].encode())
-            if len(self._cache)>=_CACHED_PIECES: self._cache.clear()
-            if len(m[0])<=_CACHED_CHARS: self._cache[m[0]] = ids
-        yield from ids
-    return stop
+def _remembered(self:BPETokenizer, piece:str):
+    "The ids of a piece, from memory if it came before"
+    ids = self._cache.get(piece)
+    if ids is None:
+        ids = self.encode_piece(piece.encode())
+        if len(self._cache)>=_CACHED_PIECES: self._cache.clear()
+        if len(piece)<=_CACHED_CHARS: self._cache[piece] = ids
+    return ids
 
+# %% ../nbs/01_tokenizer.ipynb #a0010013
 @patch
 def encode_ordinary(
     self:BPETokenizer,
     text:str, # Any text
 )->list[int]: # Ids
     "Encode text in which `<|endoftext|>` and its like are nothing but characters"
-    return list(self._ordinary(repair(text)))
+    found = _pieces.finditer(repair(text))
+    return [i for m in found for i in self._remembered(m[0])]
+
+# %% ../nbs/01_tokenizer.ipynb #e0c2dc89
+@patch
+def encode(
+    self:BPETokenizer,
+    text:str, # Any text
+)->list[int]: # Ids; a special token in the text becomes its one id
+    "Encode text whose special tokens you trust; for others, `encode_ordinary`"
+    text,ids,pos = repair(text),[],0
+    for m in self._special.finditer(text):
+        ids += self.encode_ordinary(text[pos:m.start()])
+        ids.append(self.special_tokens[m[0]])
+        pos = m.end()
+    return ids+self.encode_ordinary(text[pos:])
 
 # %% ../nbs/01_tokenizer.ipynb #0f41e313
 @patch
@@ -278,8 +309,8 @@ def decode_single_token_bytes(
 )->bytes: # What it stands for; perhaps half a character
     "The bytes of one token; `ValueError` for an id that is not in the vocabulary"
     if index(token) in self.vocab: return self.vocab[index(token)]
-    raise ValueError(f"token id {token} is not in this vocabulary (ids up to {self.n_vocab-1}); "
-                     "decode with the tokenizer that encoded")
+    raise ValueError(f"token id {token} is not in this vocabulary (ids up to "
+                     f"{self.n_vocab-1}); decode with the tokenizer that encoded")
 
 # %% ../nbs/01_tokenizer.ipynb #edb8ba59
 @patch
@@ -288,7 +319,8 @@ def decode(
     ids, # Iterable of token ids
 )->str: # Text; bytes that are not UTF-8 become U+FFFD
     "Ids back to text; `ValueError` for an id that is not in the vocabulary"
-    return b''.join(map(self.decode_single_token_bytes, ids)).decode('utf-8', errors='replace')
+    joined = b''.join(map(self.decode_single_token_bytes, ids))
+    return joined.decode('utf-8', errors='replace')
 
 # %% ../nbs/01_tokenizer.ipynb #8ce931fa
 @patch(as_prop=True)
@@ -304,63 +336,8 @@ def eot_token(self:BPETokenizer)->int: # The id that ends a document
     raise ValueError(f"{END_OF_TEXT} is not a special token here; "
                      f"build with special_tokens=['{END_OF_TEXT}']")
 
-# %% ../nbs/01_tokenizer.ipynb #c27636f6
-@patch
-def _undecided(self:BPETokenizer, text:str, pos:int)->int:
-    "First place from `pos` on where `text` may end inside a special token; its length if none"
-    longest = max(map(len, self.special_tokens), default=0)
-    for p in range(max(pos, len(text)-longest+1), len(text)):
-        tail = text[p:]
-        if any(len(s)>len(tail) and s.startswith(tail) for s in self.special_tokens): return p
-    return len(text)
-
-@patch
-def _settled(self:BPETokenizer, text:str, final:bool):
-    "Yield the ids that later text cannot change, and return the text that is held back"
-    pos = 0
-    while True:
-        stop = len(text) if final else self._undecided(text, pos)
-        m = self._special.search(text, pos)
-        if not m or m.start()>=stop: break
-        yield from self._ordinary(text, pos, m.start())
-        yield self.special_tokens[m[0]]
-        pos = m.end()
-    pos = yield from self._ordinary(text, pos, stop, wait=0 if final else 2)
-    return text[pos:]
-
-# %% ../nbs/01_tokenizer.ipynb #e0c2dc89
-@patch
-def encode(
-    self:BPETokenizer,
-    text:str, # Any text
-)->list[int]: # Ids; a special token in the text becomes its one id
-    "Encode text whose special tokens you trust; for documents from outside use `encode_ordinary`"
-    return list(self._settled(repair(text), final=True))
-
-# %% ../nbs/01_tokenizer.ipynb #432f9d48
-@patch
-def encode_iterable(
-    self:BPETokenizer,
-    chunks, # Iterable of str (an open file, say); joined they are the text
-): # Iterator of ids, the same as `encode(''.join(chunks))`
-    "Encode a stream; memory grows with the longest chunk and the longest piece, not with the text"
-    parts = []
-    size = 0
-    enough = 4096
-    for chunk in chunks:
-        parts.append(chunk)
-        size += len(chunk)
-        if size<enough: continue
-        text = ''.join(parts)
-        end = len(text)-('\ud800'<=text[-1]<='\udbff')    # half a surrogate pair waits
-        held = yield from self._settled(repair(text[:end]), final=False)
-        parts = [held+text[end:]]
-        size = len(parts[0])
-        enough = 4096+2*size                              # an endless word is looked at more rarely
-    yield from self._settled(repair(''.join(parts)), final=True)
-
 # %% ../nbs/01_tokenizer.ipynb #b6593716
-def gpt2_alphabet()->dict[int,str]: # Byte -> character, in the order of GPT-2's first 256 ids
+def gpt2_alphabet()->dict[int,str]: # Byte -> character, in the order of GPT-2's ids
     "GPT-2's way to write any byte as one printable character"
     shown = [b for b in range(256) if chr(b).isprintable() and chr(b)!=' ']
     borrowed = [b for b in range(256) if b not in shown]
@@ -381,6 +358,7 @@ def verified(
     raise ValueError(f"{name} is damaged: its sha256 is {got[:12]}…, it must be {sha256[:12]}…; "
                      "reinstall: pip install --force-reinstall --no-deps lightbrain")
 
+# %% ../nbs/01_tokenizer.ipynb #a0010017
 @cache
 def _gpt2_files()->tuple[bytes,bytes]:
     "`(vocab.json, merges.txt)`, both verified"
@@ -424,26 +402,26 @@ def _read_tables(vocab_json, merges_txt):
     return vocab,merges
 
 # %% ../nbs/01_tokenizer.ipynb #d0f4871a
-def gpt2_vocab()->tuple[dict[int,bytes],list[tuple[bytes,bytes]]]: # 50,257 tokens, 50,000 merges
-    "GPT-2's `(vocab, merges)` for `BPETokenizer`; `<|endoftext|>` is 50256"
+def gpt2_vocab()->tuple[dict[int,bytes],list]: # `(vocab, merges)`
+    "GPT-2's 50,257 tokens and 50,000 merges; `<|endoftext|>` is 50256"
     return _read_tables(*_gpt2_files())
 
 # %% ../nbs/01_tokenizer.ipynb #ee3ef9cc
 def _encoding(name, vocab, special_tokens):
-    "A tiktoken Encoding from our tables; it wants bytes -> id without the special tokens"
+    "A tiktoken Encoding; it wants bytes -> id without the special tokens"
     ranks = {b:i for i,b in vocab.items() if i not in special_tokens.values()}
     return tiktoken.Encoding(name, pat_str=GPT2_PATTERN, mergeable_ranks=ranks,
-                             special_tokens=special_tokens, explicit_n_vocab=len(vocab))
+        special_tokens=special_tokens, explicit_n_vocab=len(vocab))
 
 @cache
-def gpt2_tokenizer()->tiktoken.Encoding: # 50,257 tokens; the same object on every call
-    "GPT-2's tokenizer from tiktoken, from this package, no network; `ValueError` when damaged"
+def gpt2_tokenizer()->tiktoken.Encoding: # The same object on every call
+    "GPT-2's tokenizer from tiktoken, with no network; `ValueError` when damaged"
     vocab,_ = gpt2_vocab()
     return _encoding('gpt2', vocab, {END_OF_TEXT: len(vocab)-1})
 
 # %% ../nbs/01_tokenizer.ipynb #9f890f7c
 def implied_merges(
-    vocab:dict[int,bytes], # Id -> bytes, without special tokens; ids in the order of learning
+    vocab:dict[int,bytes], # Id -> bytes in the order of learning, no special tokens
 )->list[tuple[bytes,bytes]]: # The pair behind each token of several bytes
     "The merges that must have led to these ids; `ValueError` where none can have"
     ids = {b:i for i,b in vocab.items()}
@@ -452,8 +430,8 @@ def implied_merges(
         if len(vocab[i])==1: continue
         parts = _merge_ids([ids[bytes([o])] for o in vocab[i]], pairs)
         if len(parts)!=2:
-            raise ValueError(f"token {i}, {vocab[i]!r}, falls into {[vocab[o] for o in parts]}; "
-                             "the ids do not follow from merges")
+            raise ValueError(f"token {i}, {vocab[i]!r}, falls into "
+                f"{[vocab[o] for o in parts]}; the ids do not follow from merges")
         pairs[tuple(parts)] = i
     return [(vocab[a],vocab[b]) for a,b in pairs]
 
@@ -463,13 +441,14 @@ Tokenizer = BPETokenizer|tiktoken.Encoding
 # %% ../nbs/01_tokenizer.ipynb #103362fb
 def to_tiktoken(
     tokenizer:Tokenizer, # What is a `tiktoken.Encoding` already comes back as it is
-)->tiktoken.Encoding: # The same ids, many times faster
-    "The same tokenizer as compiled code; `ValueError` if its merges do not follow from its ids"
+)->tiktoken.Encoding: # The same ids, sooner
+    "The same tokenizer, compiled; `ValueError` if its ids do not imply its merges"
     if isinstance(tokenizer, tiktoken.Encoding): return tokenizer
     special = tokenizer.special_tokens
     ordinary = {i:b for i,b in tokenizer.vocab.items() if i not in special.values()}
     if implied_merges(ordinary)!=tokenizer.merges:
-        raise ValueError("the merges are not those that the ids imply; take both from one training")
+        raise ValueError("the merges are not those that the ids imply; take both "
+                         "from one training")
     return _encoding(tokenizer.name, tokenizer.vocab, special)
 
 # %% ../nbs/01_tokenizer.ipynb #25c7b7a0
@@ -498,9 +477,60 @@ def _written(tokenizer):
 def tokenizer_files(
     tokenizer:Tokenizer, # GPT-2's or your own
 )->dict[str,bytes]: # 'vocab.json' and 'merges.txt'
-    "The two files that are this tokenizer; `ValueError` if two files cannot say what it does"
-    if tokenizer is gpt2_tokenizer(): return gpt2_files()        # the same bytes, sooner
-    return dict(zip(('vocab.json','merges.txt'), _written(to_tiktoken(tokenizer))))
+    "The two files of this tokenizer; `ValueError` if they cannot say what it does"
+    if tokenizer is gpt2_tokenizer(): return gpt2_files()  # the same, sooner
+    both = _written(to_tiktoken(tokenizer))
+    return dict(zip(('vocab.json','merges.txt'), both))
+
+# %% ../nbs/01_tokenizer.ipynb #82b5dfb8
+def save_tokenizer(
+    tokenizer:Tokenizer, # GPT-2's or your own
+    folder:str|Path, # Where to; made if it is not there
+)->None:
+    "Write vocab.json and merges.txt; `ValueError` if another tokenizer's lie there"
+    content = tokenizer_files(tokenizer)
+    for name,data in content.items():
+        path = Path(folder)/name
+        if path.exists() and path.read_bytes()!=data:
+            raise ValueError(f"'{path}' is another tokenizer's, and all ids beside "
+                "it would change their meaning; choose another folder")
+    for name,data in content.items(): atomic_write(Path(folder)/name, data)
+
+# %% ../nbs/01_tokenizer.ipynb #9c599af8
+@lru_cache(maxsize=4)
+def _from_files(vocab_json, merges_txt):
+    "The tokenizer that two files are; the same object for the same content"
+    found = [hashlib.sha256(o).hexdigest() for o in (vocab_json, merges_txt)]
+    if found==[*_SHA256.values()]: return gpt2_tokenizer()
+    encoding = to_tiktoken(BPETokenizer(*_read_tables(vocab_json, merges_txt)))
+    _written(encoding)                         # refuses what could not be written again
+    return encoding
+
+def _check_elsewhere(path):
+    "`ValueError` if a tokenizer.json orders more than the two files can say"
+    if not path.exists(): return
+    rules = json.loads(path.read_bytes())
+    before = rules.get('pre_tokenizer') or {}
+    if rules.get('normalizer') or before.get('type')!='ByteLevel' or before.get('add_prefix_space'):
+        raise ValueError("its tokenizer.json changes or cuts text in another way than GPT-2; "
+                         "use `transformers` for it")
+
+# %% ../nbs/01_tokenizer.ipynb #e70cfc3d
+def load_tokenizer(
+    folder:str|Path, # Holds vocab.json and merges.txt: a set, a model, or your own
+)->tiktoken.Encoding: # `gpt2_tokenizer()` itself if its files lie there
+    "The tokenizer in a folder; `ValueError` if its files are missing or do not fit"
+    paths = [Path(folder)/o for o in ('vocab.json','merges.txt')]
+    for o in paths:
+        if not o.is_file():
+            raise ValueError(f"no {o.name} in '{folder}'; a tokenizer is two "
+                "files, vocab.json and merges.txt, as save_tokenizer writes them")
+    try:
+        _check_elsewhere(Path(folder)/'tokenizer.json')
+        return _from_files(*(o.read_bytes() for o in paths))
+    except (ValueError,AttributeError,RecursionError) as e:
+        why = f"'{folder}' holds no tokenizer that LightBrain can use: {e}"
+        raise ValueError(why) from None
 
 # %% ../nbs/01_tokenizer.ipynb #9842c81e
 def split_pattern(
@@ -508,26 +538,6 @@ def split_pattern(
 )->str: # A regular expression
     "How a tokenizer cuts text into pieces, before anything is merged"
     return to_tiktoken(tokenizer)._pat_str
-
-# %% ../nbs/01_tokenizer.ipynb #d81e0a02
-_LONG_RUN = re.compile('[\t-\r \x85\xa0\u1680\u2000-\u200a\u2028\u2029\u202f\u205f\u3000]{30000,}')
-
-def before_last_blanks(
-    text:str, # Any text
-)->list[int]: # Places inside it, in order; empty for nearly every text
-    "Where the last character of each very long run of white space begins, if more text follows"
-    return [m.end()-1 for m in _LONG_RUN.finditer(text) if m.end()<len(text)]
-
-# %% ../nbs/01_tokenizer.ipynb #d81e0a04
-def encode_document(
-    tokenizer:Tokenizer, # GPT-2's or your own
-    text:str, # Any text
-)->list[int]: # As from `encode_ordinary`, however long a run of white space is
-    "Encode text from outside, in which special tokens are nothing but characters"
-    compiled = isinstance(tokenizer, tiktoken.Encoding) and split_pattern(tokenizer)==GPT2_PATTERN
-    cuts = before_last_blanks(text) if compiled else []
-    parts = (text[i:j] for i,j in pairwise([0, *cuts, len(text)]))
-    return [i for o in parts for i in tokenizer.encode_ordinary(o)]
 
 # %% ../nbs/01_tokenizer.ipynb #4d7a0490
 def token_bytes(
@@ -566,55 +576,79 @@ def same_tokenizer(
     "`ValueError` that names both unless the two give the same ids for every text"
     infos = [o if isinstance(o, dict) else tokenizer_info(o) for o in (a, b)]
     if infos[0]['sha256']==infos[1]['sha256']: return
-    said = ["{name} ({n_vocab:,} tokens, sha256 {sha256:.12}…)".format(**o) for o in infos]
-    raise ValueError(f"{where_a} has the tokenizer {said[0]}, {where_b} has {said[1]}, and the ids "
-                     "of one mean nothing to the other; use folders that share a tokenizer")
+    shape = "{name} ({n_vocab:,} tokens, sha256 {sha256:.12}…)"
+    said = [shape.format(**o) for o in infos]
+    raise ValueError(f"{where_a} has the tokenizer {said[0]}, {where_b} has "
+        f"{said[1]}, and the ids of one mean nothing to the other; use folders "
+        "that share a tokenizer")
 
-# %% ../nbs/01_tokenizer.ipynb #82b5dfb8
-def save_tokenizer(
+# %% ../nbs/01_tokenizer.ipynb #d81e0a02
+_LONG_RUN = re.compile('[\t-\r \x85\xa0\u1680\u2000-\u200a\u2028\u2029\u202f\u205f'
+                       '\u3000]{30000,}')
+
+def before_last_blanks(
+    text:str, # Any text
+)->list[int]: # Places inside it, in order; empty for nearly every text
+    "Where the last blank of each very long run begins, if more text follows"
+    return [m.end()-1 for m in _LONG_RUN.finditer(text) if m.end()<len(text)]
+
+# %% ../nbs/01_tokenizer.ipynb #d81e0a04
+def encode_document(
     tokenizer:Tokenizer, # GPT-2's or your own
-    folder:str|Path, # Where to; made if it is not there
-)->None:
-    "Write vocab.json and merges.txt; `ValueError` if those of another tokenizer lie there"
-    content = tokenizer_files(tokenizer)
-    for name,data in content.items():
-        path = Path(folder)/name
-        if path.exists() and path.read_bytes()!=data:
-            raise ValueError(f"'{path}' is another tokenizer's, and all ids beside it would change "
-                             "their meaning; choose another folder")
-    for name,data in content.items(): atomic_write(Path(folder)/name, data)
+    text:str, # Any text
+)->list[int]: # As from `encode_ordinary`, however long a run of white space is
+    "Encode text from outside, in which special tokens are nothing but characters"
+    compiled = isinstance(tokenizer, tiktoken.Encoding)
+    cut = compiled and split_pattern(tokenizer)==GPT2_PATTERN
+    cuts = before_last_blanks(text) if cut else []
+    parts = (text[i:j] for i,j in pairwise([0, *cuts, len(text)]))
+    return [i for o in parts for i in tokenizer.encode_ordinary(o)]
 
-# %% ../nbs/01_tokenizer.ipynb #9c599af8
-@lru_cache(maxsize=4)
-def _from_files(vocab_json, merges_txt):
-    "The tokenizer that two files are; the same object for the same content"
-    found = [hashlib.sha256(o).hexdigest() for o in (vocab_json, merges_txt)]
-    if found==[*_SHA256.values()]: return gpt2_tokenizer()
-    encoding = to_tiktoken(BPETokenizer(*_read_tables(vocab_json, merges_txt)))
-    _written(encoding)                         # refuses what could not be written again
-    return encoding
+# %% ../nbs/01_tokenizer.ipynb #c27636f6
+@patch
+def _undecided(self:BPETokenizer, text:str, pos:int)->int:
+    "Where from `pos` on `text` may end inside a special token; else its length"
+    longest = max(map(len, self.special_tokens), default=0)
+    for p in range(max(pos, len(text)-longest+1), len(text)):
+        tail = text[p:]
+        longer = (s for s in self.special_tokens if len(s)>len(tail))
+        if any(s.startswith(tail) for s in longer): return p
+    return len(text)
 
-def _check_elsewhere(path):
-    "`ValueError` if a tokenizer.json orders more than the two files can say"
-    if not path.exists(): return
-    rules = json.loads(path.read_bytes())
-    before = rules.get('pre_tokenizer') or {}
-    if rules.get('normalizer') or before.get('type')!='ByteLevel' or before.get('add_prefix_space'):
-        raise ValueError("its tokenizer.json changes or cuts text in another way than GPT-2; "
-                         "use `transformers` for it")
+@patch
+def _settled(self:BPETokenizer, text:str, wait:int=2):
+    "Yield the ids that later text cannot change, and return the text held back"
+    pos = 0
+    while True:
+        stop = self._undecided(text, pos)
+        m = self._special.search(text, pos)
+        if not m or m.start()>=stop: break
+        yield from self.encode_ordinary(text[pos:m.start()])
+        yield self.special_tokens[m[0]]
+        pos = m.end()
+    for m in _pieces.finditer(text, pos, stop):
+        if m.end()+wait>stop: return text[m.start():]
+        yield from self._remembered(m[0])
+    return text[stop:]
 
-# %% ../nbs/01_tokenizer.ipynb #e70cfc3d
-def load_tokenizer(
-    folder:str|Path, # Holds vocab.json and merges.txt: a prepared set, a model, or your own
-)->tiktoken.Encoding: # `gpt2_tokenizer()` itself if its files lie there
-    "The tokenizer that lies in a folder; `ValueError` if its files are missing or do not fit"
-    paths = [Path(folder)/o for o in ('vocab.json','merges.txt')]
-    for o in paths:
-        if not o.is_file():
-            raise ValueError(f"no {o.name} in '{folder}'; a tokenizer is two files, vocab.json and "
-                             "merges.txt, as save_tokenizer writes them")
-    try:
-        _check_elsewhere(Path(folder)/'tokenizer.json')
-        return _from_files(*(o.read_bytes() for o in paths))
-    except (ValueError,AttributeError,RecursionError) as e:
-        raise ValueError(f"'{folder}' holds no tokenizer that LightBrain can use: {e}") from None
+# %% ../nbs/01_tokenizer.ipynb #432f9d48
+@patch
+def encode_iterable(
+    self:BPETokenizer,
+    chunks, # Iterable of str (an open file, say); joined they are the text
+): # Iterator of ids, the same as `encode(''.join(chunks))`
+    "Encode a stream; memory grows with the longest chunk and piece, not the text"
+    parts = []
+    size = 0
+    enough = 4096
+    for chunk in chunks:
+        parts.append(chunk)
+        size += len(chunk)
+        if size<enough: continue
+        text = ''.join(parts)
+        end = len(text)-('\ud800'<=text[-1]<='\udbff')   # half a pair waits
+        held = yield from self._settled(repair(text[:end]))
+        parts = [held+text[end:]]
+        size = len(parts[0])
+        enough = 4096+2*size              # an endless word is looked at more rarely
+    yield from self.encode(''.join(parts))

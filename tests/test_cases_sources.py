@@ -12,6 +12,7 @@ from lightbrain.corpus import pubmedqa_record, render_record
 from lightbrain.prep.clean import pmid_of
 from lightbrain.prep.cluster import Job, finish, run_rank
 from lightbrain.prep.prepare import prepare
+from lightbrain.prep.shards import REASONS
 from lightbrain.prep.sources import Document, load_documents, load_records, name_of
 
 def write(path, text):
@@ -309,7 +310,14 @@ def test_notices_of_readers_on_many_machines(tmp_path):
     m = prepare(tmp_path/'in', tmp_path/'a', progress=False, near_duplicates='keep')
     job = Job(tmp_path/'in', tmp_path/'work', near_duplicates='keep')
     for rank in range(2): run_rank(job, rank, 2)
-    assert finish(job, tmp_path/'b')==m and len(m['notices'])==3        # the third: no PubMed number to check
+    assert finish(job, tmp_path/'b')==m and len(m['notices'])==2
+
+@pytest.mark.parametrize('prefix,kept', [('', 80), ('ward:', 80), ('2024/', 80), ('pmid:', 40), ('pmc:PMC', 40), ('doi:10.1/', 40)])
+def test_only_papers_have_versions(prefix, kept, tmp_path):
+    "Two files count their rows alike and name one source: nothing is replaced, unless the ids are names of papers"
+    for k in range(2): lines(tmp_path/f'{k}.jsonl', [dict(id=f'{prefix}{i+71000000}', source='ward', text=f'{k} {note(i)}') for i in range(40)])
+    m = prepare([tmp_path/f'{k}.jsonl' for k in range(2)], tmp_path/'out', progress=False, near_duplicates='keep')
+    assert sum(o['documents'] for o in m['splits'].values())==kept and m['dropped']==({} if kept==80 else {REASONS[1]: 40})
 
 # Rows with anything in them
 
@@ -363,7 +371,7 @@ def test_columns_of_parquet(tmp_path):
         pq.write_table(pa.table({'id':range(3000), 'text':c}), tmp_path/f'{k}.parquet', row_group_size=700)
         assert [d.text for d in read(tmp_path/f'{k}.parquet')[0]]==texts
     pq.write_table(pa.table({'id':range(9), 'text':pa.array(np.arange(9.))}), tmp_path/'float.parquet')
-    with pytest.raises(ValueError, match="no column 'text' in any of its 9 rows"): read(tmp_path/'float.parquet')
+    with pytest.raises(ValueError, match="no text, but a float, in column 'text' in any of its 9 rows"): read(tmp_path/'float.parquet')
     pq.write_table(pa.table({'text':pa.array([], pa.string())}), tmp_path/'zero.parquet')
     assert read(tmp_path/'zero.parquet')[0]==[]
 

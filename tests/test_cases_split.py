@@ -157,10 +157,10 @@ def test_the_road_keeps_papers_together():
     lambda i: dict(text=f'Abstract: Ward {i} had {i+40} adults.\nQuestion: Does it help {i}?\nAnswer: yes.'), lambda i: dict(id=f'row {i}', text=f'Ward {i} was quiet.')])
 def test_what_has_no_number_was_not_checked(row, tmp_path):
     m = made(lines(tmp_path/'a.jsonl', map(row, range(120))), tmp_path/'out')
-    sheet,asked = (tmp_path/'out'/'datasheet.md').read_text(),120 if 'question' in row(0) else 0
+    sheet,asked = (tmp_path/'out'/'datasheet.md').read_text(),120 if 'uestion' in str(row(0)) else 0
     assert (m['leak']['not_checked'], m['leak']['questions_not_checked'])==(120, asked)
-    assert '120 of 120 documents' in m['notices'][-1] and 'could not be checked' in m['notices'][-1]
-    assert '120 give none and were not checked' in sheet and 'could not be checked' in sheet
+    said = [o for o in m['notices'] if '120 of 120 documents ask a question' in o and 'could not be checked' in o]
+    assert '120 give none and were not checked' in sheet and len(said)==(asked>0)
 
 def test_what_has_a_number_was_checked(tmp_path):
     m = made(lines(tmp_path/'a.jsonl', [dict(id=f'd{i}', pmid=70000000+i, text=f'Ward {i}.') for i in range(60)]), tmp_path/'out')

@@ -12,6 +12,7 @@ DOORS = 'lightbrain','lightbrain.cli'          # the top level and the shell sta
 BY_NAME = 'import_module','__import__','find_spec'
 READ_BY_US = {('lightbrain.core', 'import_module(name)'),           # doctor: torch's neighbours, EXTRAS
               ('lightbrain.core', 'import_module(module)'),         # exercises: those of lightbrain.exercises
+              ('lightbrain.export', 'import_module(name)'),         # what [export] installs
               ('lightbrain.prep.workers', 'import_module(module)')} # a workshop: what it was given as 'module:name'
 
 def sources(folder):
@@ -305,11 +306,11 @@ def test_the_index_shows_every_lesson():
     assert all(NUMBERS[n]==o for n,o in links)
 
 def test_the_sidebar_shows_every_page():
-    "The road, the workshops, the results, each lesson with its number; `.ci/docs.py` writes it"
-    first,*sections = yaml.safe_load((ROOT/'nbs'/'sidebar.yml').read_text(encoding='utf-8'))['website']['sidebar']['contents']
-    entries = [e for s in sections for e in s['contents']]
-    results = [p.relative_to(ROOT/'nbs').as_posix() for p in PAGES if p.parent.name=='results']
-    assert first=='index.ipynb' and [e['href'] for e in entries]==[*IN_ORDER, *results]
+    "The road, the workshops, the results, the checkers, each lesson with its number; `.ci/docs.py` writes it"
+    first,*more = yaml.safe_load((ROOT/'nbs'/'sidebar.yml').read_text(encoding='utf-8'))['website']['sidebar']['contents']
+    entries = [e for s in more for e in s.get('contents', [s])]
+    last = ['glossary.ipynb'] + [p.relative_to(ROOT/'nbs').as_posix() for room in ('results','exercises') for p in PAGES if p.parent.name==room]
+    assert first['href']=='index.ipynb' and [e['href'] for e in entries]==[*IN_ORDER, *last]
     assert all(e['text'].startswith(number(e['href'])+' ') for e in entries if e['href'] in LESSONS)
 
 @pytest.mark.parametrize('path', PAGES, ids=lambda p: p.relative_to(ROOT/'nbs').as_posix())

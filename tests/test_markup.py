@@ -10,7 +10,6 @@ from lightbrain.prep.clean import normalize
 from lightbrain.prep.markup import read_jats, read_pubmed, xml_root
 from lightbrain.prep.sources import load_documents
 
-CASES = SHARED.parent/'cases'
 MML = 'xmlns:mml="http://www.w3.org/1998/Math/MathML"'
 META = '<article-id pub-id-type="pmc">9000001</article-id><title-group><article-title>Rest</article-title></title-group>'
 
@@ -256,20 +255,6 @@ def test_random_abstracts(tmp_path_factory, seed):
     p.write_text(citation(t.inline(3, ['i','b','u'])), encoding='utf-8')
     o, = read_pubmed(p)
     assert o['abstract'].split()==t.want
-
-@pytest.mark.skipif(not CASES.exists(), reason='the collected cases lie beside the repository on the maintainers\' machines only')
-@pytest.mark.parametrize('name,texts', [
-    ('01-jats-subarticle-title/article.xml', ['Zoravexil lowers brolvic fever in adults\nFever fell.\nIntroduction\nBrolvic fever is invented.']),
-    ('01-jats-subarticle-title/translated.xml', ['Zoravexil e febre brolvica\nA febre caiu.\nTexto em portugues.']),
-    ('02-superscripts/pubmed.xml', ['Dose of 10^6 cells\nMETHODS: Patients got 10^6 CFU; eGFR below 60 mL/min/1.73 m^2; P = 2 x 10^-8; slope 10^-3; H2O.']),
-    ('02-superscripts/jats.xml', ['Load\nViral load was 10^5 copies per mL and P < 10^-4. A dose of 5 × 10^9 particles, as before.']),
-    ('03-jats-blocks/article.xml', ['Effects of zoravexil on brolvic fever\nAbbreviations\nZRV zoravexil\nBF brolvic fever\nBox\nKey points\nFirst point.\none\ntwo\nProtocol\n'
-        'Step 1: shake. Step 2: wait ten minutes.\nA quoted patient.\nA line of verse\nAddress: Ward 3 Second floor Building B.']),
-    ('03-jats-blocks/ocr.xml', ['An old scanned paper\nA hundred lines of recognised text stand here.']),
-    ('04-jats-citations-formulas/article.xml', ['Citations\nAs shown by Smith et al. (2010), fever falls. Jones and Brown (2012) found no effect (see Lee, 2013; Kim, 2014). Numbers agree.\n'
-        'The mean age was 54 years (p < 0.05), n = 40.']),
-    ('08-form-feed/page.txt', ['Pain on the left side Allergies: none known\nLine one Line two of a slide\nfield one field two record two\nC1 quote: patient s; NEL next\n'])])
-def test_collected_cases(name, texts): assert [normalize(d.text) for d in load_documents(CASES/name)]==texts
 
 # A referee: pubmed_parser (https://github.com/titipata/pubmed_parser) reads the same files. What it does otherwise:
 # 1. It reads one level of tags: text in a tag inside a tag (`<sup><i>6</i></sup>`) is lost. So we compare what has one level.

@@ -343,32 +343,33 @@ _SITE = r'pubmed\.ncbi\.nlm\.nih\.gov'
 _SAID = re.compile(rf'(?:pmid|pubid|pubmed(?:[ _-]?id)?|{_SITE})[^0-9a-z]{{0,6}}{_PMID}', re.I|re.A)
 _PART = re.compile(rf'(?:^|[;|&,])\s*(?:pmid|pubmed[ _]?id)\s*[:=]\s*{_PMID}\s*(?=$|[;|&,])',
                    re.I|re.M|re.A)
-_LINE = re.compile(rf'^(?:PMID|PubMed ID)[ \xa0:#-]{{1,4}}{_PMID}'
-                   r'[ \xa0\t]*(?:\[.*\])?[ \xa0\t.;]*\r?$', re.I|re.M|re.A)
+_LINE = re.compile(rf'\n(?:(?:PMID|PubMed ID)[ \xa0:#-]{{1,4}}{_PMID}[ \xa0\t]*(?:\[.*\])?|'
+                   r'(?:DOI[ \xa0:]{1,4}|(?:AID|LID) *- )(10\.\d+/\S+)(?: \[doi\])?)'
+                   r'[ \xa0\t.;]*\r?$', re.I|re.M|re.A)
 _LAST = re.compile(rf'(?:(?<!\w[ ,]\()\bPMID|PubMed ID|{_SITE}|ncbi\.nlm\.nih\.gov/pubmed)'
                    rf'\W{{0,4}}{_PMID}(?:[\s\xa0]*\[[^\]]*\])?'
                    r'(?:\W*(?:PubMed Central )?(?:PMCID|DOI)\W{1,2}\S+)*\W*\Z', re.I|re.A)
-_CITED = re.compile(r'^[^\w\n]{0,9}(?:(?:references|bibliography)[^\w\n]*$(?s:.*)|'
+_CITED = re.compile(r'\n[^\w\n]{0,9}(?:(?:references|bibliography)[^\w\n]*$(?s:.*)|'
                     r'comment (?:on|in)\b.*(?:\n[^\r\n].*)*)', re.I|re.M|re.A)
 
 def _signed(text):
-    "The numbers that a text gives itself"
-    if not isinstance(text, str): return []
-    if text[:1]=='{': return _SAID.findall(text)             # an object in some other notation
-    low = text.lower()
-    if 'pmid' not in low and 'pubmed' not in low: return []
-    text = _CITED.sub('', text)
-    is_cell = len(text)<300 and re.match(r'\s*\w[\w ]{0,30}[:=]', text)    # 'pmid: 7; year: 2007'
-    parts = _PART.findall(text) if is_cell else []
-    return _LINE.findall(text)+parts+_LAST.findall(text[-300:])
+    "(numbers, DOIs) that a text gives itself: in lines of their own, a cell, at its end"
+    if not isinstance(text, str): return [],[]
+    own = _CITED.sub('\n', '\n'+text)       # patterns that begin with a line's end are quickly done
+    lines = _LINE.findall(own)
+    numbers,dois = ([o[i] for o in lines if o[i]] for i in (0, 1))
+    if text[:1]=='{': return _SAID.findall(text),dois        # an object in some other notation
+    end = own[1:][-300:]
+    low = end.lower()
+    if 'pmid' in low or 'pubmed' in low:
+        is_cell = len(own)<=300 and re.match(r'\s*\w[\w ]{0,30}[:=]', end)     # 'pmid: 7; ...'
+        numbers += (_PART.findall(end) if is_cell else [])+_LAST.findall(end)
+    return numbers,dois
 
 def _alone(s): return map(int, _ALONE.findall(_ELSE.sub('', s)))
 
 _DOI = re.compile(r'10\.\d+/[^\s"\'<>,;|?#]*[^\s"\'<>,;|?#.)\]}]')
 _PMC = re.compile(r'(?<![a-z])pmc(?:id)?[\W_]{0,9}(?:pmc)?0*([1-9]\d{0,11})(?![0-9a-z])')
-
-_DOI_LINE = re.compile(r'^(?:DOI[ \xa0:]{1,4}|(?:AID|LID) *- )(10\.\d+/\S+)(?: \[doi\])?\s*$',
-                       re.I|re.M)
 
 def _named(s):
     "Names of a paper in an id or an address: its DOI, or its number at PMC"
@@ -391,9 +392,9 @@ def paper_names(
              *_leaves(document.text)]
     for holds,v in whole:
         if holds=='':
-            found += _signed(v)
-            if isinstance(v, str) and ('DOI' in v or 'doi' in v):
-                names += [n for o in _DOI_LINE.findall(_CITED.sub('', v)) for n in _named(o)]
+            numbers,dois = _signed(v)
+            found += numbers
+            names += [n for o in dois for n in _named(o)]
         elif v is not None:
             s = _digits(v)
             if holds!='number': names += _named(s)

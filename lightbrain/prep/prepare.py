@@ -87,15 +87,14 @@ def _refuse(name, leak, rules):
                      "out with test_records='exclude' (in the shell: --test-records exclude)")
 
 def _not_checked(leak, kept):
-    "A sentence about documents of which nobody can say whether they are test records, if any"
-    n,asked = leak['not_checked'],leak['questions_not_checked']
+    "A sentence about questions of which nobody can say whether they are test records, if any"
+    n = leak['questions_not_checked']
     if not n: return
-    what = f"{n:,} of {kept:,} documents{f', {asked:,} of them question records,' if asked else ''}"
     seen = ('; they were compared with the evaluation records by their words' if 'ngram' in leak
             else ". If its records are at hand, name them with evaluation (in the shell: "
             "--evaluation): their words are then looked for")
-    yield (f"not checked: {what} give no PubMed number, so whether they belong to PubMedQA's "
-           f"official test set could not be checked by number{seen}")
+    yield (f"not checked: {n:,} of {kept:,} documents ask a question and give no PubMed number, so "
+           f"whether they belong to PubMedQA's official test set could not be checked{seen}")
 
 def assemble(
     docs, # Where the shards come from: `name`, `dropped` (Counter) and `notices` of a `Documents`

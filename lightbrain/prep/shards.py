@@ -79,11 +79,14 @@ def _chunks(texts):
     cut[1:] = np.frombuffer(pairs.tobytes().translate(_BORDERS), bool)
     cut[begin] = True
     at = np.flatnonzero(cut)
-    for i in np.flatnonzero(np.diff(at, append=n)>=_ENDLESS):
-        chunk = buf[at[i]:[*at, n][i+1]].decode()
-        cut[[at[i]+len(chunk[:o].encode()) for o in before_last_blanks(chunk)]] = True
-    at = np.flatnonzero(cut)
-    return buf,at,np.diff(at, append=n),np.searchsorted(at, begin)
+    size = np.diff(at, append=n)
+    if size.max()>=_ENDLESS:
+        for a,k in zip(at[size>=_ENDLESS], size[size>=_ENDLESS]):
+            chunk = buf[a:a+k].decode()
+            cut[[a+len(chunk[:o].encode()) for o in before_last_blanks(chunk)]] = True
+        at = np.flatnonzero(cut)
+        size = np.diff(at, append=n)
+    return buf,at,size,np.searchsorted(at, begin)
 
 # %% ../../nbs/prep/05_shards.ipynb #13cf51b7
 _PLACES,_IDS,_BYTES,_GROUP = 2**20,2**22,16,2**18   # places in the table, ids behind it at most,
@@ -183,6 +186,8 @@ def _number(names, record):
     official = [n for n in numbers if n in pubmedqa_test_pmids()]
     return next(iter(official+numbers), -bool(record.get('pubid')))
 
+_ASKS = re.compile(rb'\nAnswer: *(?:yes|no|maybe)\b', re.I)     # a PubMedQA record as text
+
 def _row(d):
     "What a worker needs of a document: id, text, source, licence, units, PubMed number, record"
     record = d.meta.get('record') or {}
@@ -191,9 +196,10 @@ def _row(d):
     names = paper_names(d)
     return id,d.text,source,license,_units(id, group, names),_number(names, record),asked
 
-def _version_of(id, source, record):
-    "Documents that agree in this are versions of one: pmid:7 is the same everywhere, 7 is not"
-    return ('question ' if record else '')+(id if ':' in id else f'{source} {id}')
+def _version_of(id, units, record):
+    "What all versions of a document agree in: pmid:7 is the same everywhere; 0 if it has none"
+    if id.lower() not in {o.lower() for rank,o in units if PMID<=rank<=DOI}: return 0
+    return hash_int(('question ' if record else '')+id, bits=64)
 
 def encode_rows(
     rows:list, # From `_row`, at least one
@@ -209,15 +215,14 @@ def encode_rows(
     documents = np.zeros(len(rows), DOCUMENT)
     documents['n_tokens'] = n+full                       # <|endoftext|> after each document
     documents['n_bytes'] = [len(t) for t in raw]
-    versions = map(_version_of, ids, sources, records)
-    documents['id_hash'] = np.array([hash_int(o, bits=64) for o in versions], np.uint64)
+    documents['id_hash'] = np.array([*map(_version_of, ids, units, records)], np.uint64)
     documents['text_hash'] = text_hashes(raw)
     names = [(i, rank, hash_int(o, bits=64)) for i,some in enumerate(units) for rank,o in some]
     names = np.array(names, np.uint64).T                 # (3,n): document, rank, hash of the name
     first = np.diff(names[0].astype(np.int64), prepend=-1)>0
     documents['rank'],documents['split_hash'] = names[1:,first]
     documents['pmid'] = pmids
-    documents['asked'] = [o!='' for o in records]
+    documents['asked'] = [o!='' or _ASKS.search(t) is not None for o,t in zip(records, raw)]
     documents['n_marks'] = [min(t.count(END_OF_TEXT.encode()), 2**16-1) for t in raw]
     words = word_hashes(raw) if near or index is not None else None
     hits = np.stack(index.hits(*words)) if index is not None else np.zeros((2, 0), np.int64)
@@ -299,7 +304,7 @@ def keep_documents(
         labels=[o for o,kept in zip(shard['labels'], keep) if kept])
 
 # %% ../../nbs/prep/05_shards.ipynb #0c75e0ca
-SHARD_FORMAT = 5     # change it when a shard's content changes: old shards are then made anew
+SHARD_FORMAT = 6     # change it when a shard's content changes: old shards are then made anew
 
 def shard_settings(
     tokenizer:Tokenizer, # As for `tokenize`
@@ -494,9 +499,9 @@ def drop_reasons(
 )->np.ndarray: # uint8 per document: 0 keeps it, else a key of `REASONS`
     "Decide about copies, empty texts and official test records"
     documents,signature = table['documents'],table['signature']
-    empty = documents['n_tokens']==0
-    ids = documents['id_hash'].copy()
-    ids[empty] = np.arange(empty.sum())                  # an empty text replaces nothing
+    empty,ids = documents['n_tokens']==0,documents['id_hash'].copy()
+    alone = empty | (ids==0)                             # replaces nothing, nor is it replaced
+    ids[alone] = np.arange(alone.sum())
     near = signature if signature.shape[1] else None
     reason = find_duplicates(ids, documents['text_hash'], near)
     official = official_rows(table)

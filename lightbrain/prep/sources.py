@@ -22,8 +22,8 @@ from typing import NamedTuple
 import numpy as np
 from ..corpus import pubmed_id, pubmedqa_record, synthetic_record
 from ..data import Document, record_document
-from lightbrain.prep.markup import (BROKEN, newest_first, pubmed_citations, read_jats, read_medquad,
-    xml_root)
+from .markup import (BROKEN, LEFT_OUT_AS, newest_first,
+    pubmed_citations, read_jats, read_medquad, xml_root)
 from .tables import (MAX_LINE, NOTE_AGREEMENT, arrow_columns, bounded_lines,
     check_hub_name, csv_columns, is_noteevents, open_text, parquet_columns, read_arrow, read_csv,
     read_hub, read_json_entries, read_noteevents, read_parquet, shown, unique_keys)
@@ -70,7 +70,9 @@ class Documents:
         if useless and self.parts and not self.kept: raise ValueError(useless[0])
     def parts_left_out(self)->list: # A sentence, or none
         "What was left out of articles that were kept"
-        some = ', '.join(f'{n:,} x {k}' for k,n in sorted(self.left_out.items()))
+        said = Counter()
+        for k,n in self.left_out.items(): said[LEFT_OUT_AS.get(k, f'{k}s')] += n
+        some = ', '.join(f'{n:,} {k if n>1 else k[:-1]}' for k,n in sorted(said.items()))
         return [f'left out of the articles, which were kept: {some}'] if some else []
     def __repr__(self): return f'{self.name}: kept {self.kept:,}, dropped {dict(self.dropped)}'
 
@@ -190,15 +192,16 @@ def row_document(
     text_column:str='text', # Where the text is
     id_column:str='id', # Where its id is; without one, file and line make an id
     group_column:str|None=None, # What stays together in a split; without one, the patient does
-    group:str='', # The group of a row that names no patient
+    group:str|None=None, # Its patient or other group; looked for in the row unless given
 ): # A `Document`, or a reason to drop it
     "A document from an object that has a text or is a PubMedQA record"
     if isinstance(o.get(id_column), (list,dict)):
         raise ValueError(f"its '{shown(id_column)}' is a {type(o[id_column]).__name__}, but must "
                          "be a text or a number")
     id,place = name_of(o.get(id_column)) if id_column!=group_column else '',f'{name}:line{n}'
-    group = _group_of(o, group_column) if group_column else _patient(o)[1] or group
-    pmid = next(filter(None, (pubmed_id(o.get(k)) for k in _PMID_COLUMNS)), None)
+    if group_column: group = _group_of(o, group_column)
+    elif group is None: group = _patient(o)[1]
+    pmid = next(filter(None, (pubmed_id(o[k]) for k in _PMID_COLUMNS if k in o)), None)
     if _is_record(o, text_column):
         number = o.get('pubid') or pmid or pubmed_id(id)
         if 'QUESTION' not in o: o = {**o, 'pubid': number}
@@ -285,10 +288,9 @@ def _same_id(where, pair, rows, columns):
     telling = [shown(o) for o in _telling(rows, (id, text))]
     such = f", such as {' or '.join(telling)}" if telling else ''
     return ValueError(f"{where} {pair[1]}: has the '{id}' of {where.split()[-1]} {pair[0]}, but "
-        f"another text, so it is no id, and one of them would be lost. Name a column that tells "
-        f"rows apart{such}, with id_column (in the shell: --id-column); if '{id}' says what "
-        f"belongs together, such as a patient, use group_column='{id}' (--group-column {id}): then "
-        "its file and line are a row's id")
+        f"another text, so it is no id. Name a column that tells rows apart{such}, with id_column "
+        f"(in the shell: --id-column); if '{id}' says what belongs together, such as a patient, "
+        f"use group_column='{id}' (--group-column {id}): its file and line are then a row's id")
 
 def _no_text(where, n, o, columns):
     "Why no row of a file could be read"
@@ -297,7 +299,8 @@ def _no_text(where, n, o, columns):
     long = texts[max(texts)] if texts else ''
     such = f', such as text_column={long!r} (in the shell: --text-column {long})' if long else ''
     text,path = shown(columns['text_column']),where.rpartition(',')[0]
-    return _Useless(f"{path}: no column '{text}' in any of its {n:,} rows, nor question and "
+    lacks = f"no text, but a {type(o[text]).__name__}, in" if text in o else 'no'
+    return _Useless(f"{path}: {lacks} column '{text}' in any of its {n:,} rows, nor question and "
         f"context (or QUESTION and CONTEXTS) as PubMedQA has them; it has {fields or 'none'}. "
         f"Name the column to read{such}")
 
@@ -312,12 +315,12 @@ def _table(read, where, label, columns, plain=False):
             yield o
             continue
         if plain: o = {str(k): v if k==by['text_column'] else _plain(v) for k,v in o.items()}
-        try: d = row_document(o, label, line, **by)
+        column,patient = (None,'') if by['group_column'] else _patient(o)
+        try: d = row_document(o, label, line, group=patient, **by)
         except (ValueError, RecursionError) as e:
             raise ValueError(f'{where} {line}: {e}') from None
         if isinstance(d, Document):
             usable += 1
-            column,patient = (None,'') if by['group_column'] else _patient(o)
             if column is not None:
                 known.add(column)
                 unknown[column] += not patient
@@ -365,7 +368,7 @@ def _arrow(path, label, columns):
 
 def _same_note(path, pair):
     return ValueError(f'{path}, line {pair[1]}: has the number of the note in line {pair[0]}, but '
-                      'another text, and one of them would be lost; number the notes anew')
+                      'another text; number the notes anew')
 
 def _notes(path, label, columns):
     heard,column,ids = [],columns['group_column'],_Ids()

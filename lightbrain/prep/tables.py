@@ -32,24 +32,23 @@ def open_text(
 
 def _table_error(path, line, why): return ValueError(f'{path}, line {line}: {why}')
 
+def _too_long(path, line, limit):
+    return _table_error(path, line, f'more than {limit:,} characters in one line or row; cut it '
+                                    'into several')
+
 
 # %% ../../nbs/prep/02_tables.ipynb #b0a70002
 def bounded_lines(
     f, # Text file to read from
     path:Path, # Its name, for the message
     limit:int=MAX_LINE, # Characters that a line may have
-    again=(), # A deque of lines that come first, whenever there are some
 )->Iterator[str]: # Lines with their ends
     "The lines of a file; `ValueError` with file and line for one that memory should not hold"
     n = 0
-    while line := again[0] if again else f.readline(limit+1):
-        if again: again.popleft()
-        else: n += 1
-        if len(line)>limit:
-            raise _table_error(path, n, f'more than {limit:,} characters in one line or row; cut '
-                                        'it into several')
+    while line := f.readline(limit+1):
+        n += 1
+        if len(line)>limit: raise _too_long(path, n, limit)
         yield line
-
 
 # %% ../../nbs/prep/02_tables.ipynb #b0a70005
 def _cells(line, delimiter): return line.rstrip('\r\n').split(delimiter)
@@ -90,25 +89,32 @@ class _CsvRows:
         self.delimiter = '\t' if self.tabs else ','
         self.taken,self.again,self.width = [],deque(),0       # lines of this row, lines to reread
         self.stray,self.doubtful = [],[]                      # lines where such rows start
-    def _feed(self, lines):
-        for line in lines:
-            if self.tabs and self.taken and self.width>1:     # between tabs, the next line tells
-                if all(o.count('\t')==self.width-1 for o in (self.taken[0], line)):
-                    self.again.appendleft(line)
-                    raise _Stray
-            self.taken.append(line)
+        self.line = 1                                         # where this row starts
+    def _lines(self, f):
+        "Lines for the parser: those to be read again, then the file's"
+        taken,again,tabs = self.taken,self.again,self.tabs
+        while line := again.popleft() if again else f.readline(MAX_FIELD+1):
+            if len(line)>MAX_FIELD: raise _too_long(self.path, self.line+len(taken), MAX_FIELD)
+            if tabs and taken and self.width-1==line.count('\t')==taken[0].count('\t')>0:
+                again.appendleft(line)                        # between tabs, the next line tells
+                raise _Stray
+            taken.append(line)
             yield line
     def _literal(self, e):
         "The first line's fields with their quotes as characters; `e` if it is no row"
         cells = _cells(self.taken[0], self.delimiter) if self.taken else []
         cut = 'unexpected end' in str(e) and not (self.tabs and self.taken[-1].endswith('\n'))
         if cut or len(cells)!=self.width or not self.tabs and len(self.taken)>1: raise e
+        return self._split()
+    def _split(self):
+        "The first line alone as a row; the others are read again"
         self.again.extendleft(self.taken[:0:-1])
         del self.taken[1:]
-        return cells
-    def _parsed(self, lines):
+        return _cells(self.taken[0], self.delimiter)
+    def _rows(self, f):
+        "(row, does a quote in it enclose nothing?)"
         while True:
-            rows = csv.reader(self._feed(lines), strict=True, delimiter=self.delimiter)
+            rows = csv.reader(self._lines(f), strict=True, delimiter=self.delimiter)
             try:
                 for row in rows: yield row,False
                 return
@@ -116,31 +122,25 @@ class _CsvRows:
             yield row,True
     def __iter__(self):
         csv.field_size_limit(MAX_FIELD)
-        line = 1
         try:
             with open_text(self.path, newline='') as f:
-                lines = bounded_lines(f, self.path, MAX_FIELD, self.again)
-                for row,stray in self._parsed(lines):
-                    if self.width>1 and len(self.taken)>1:
+                for row,stray in self._rows(f):
+                    if len(self.taken)>1 and self.width>1:
                         like,all_like = _like_rows(self.taken, row, self.delimiter)
                         if all_like: row,stray = self._split(),True
-                        elif like: self.doubtful.append(line)
-                    if stray: self.stray.append(line)
-                    if row: yield line,row
-                    line += len(self.taken)
+                        elif like: self.doubtful.append(self.line)
+                    if stray: self.stray.append(self.line)
+                    if row: yield self.line,row
+                    self.line += len(self.taken)
                     self.taken.clear()
                     self.width = self.width or len(row)
         except csv.Error as e:
             why = f'not a row of a CSV file ({e}); is a quote left open?'
-            raise _table_error(self.path, line, why) from None
+            raise _table_error(self.path, self.line, why) from None
         except BROKEN as e:
             if str(e).startswith(f'{self.path}'): raise
             why = f'not readable as UTF-8 text ({e}); is it complete?'
-            raise _table_error(self.path, line, why) from None
-    def _split(self):
-        self.again.extendleft(self.taken[:0:-1])
-        del self.taken[1:]
-        return _cells(self.taken[0], self.delimiter)
+            raise _table_error(self.path, self.line, why) from None
     def remarks(self):
         "Sentences about quotes"
         said = {'row(s) begin a field with a quote that does not enclose it; the quote is kept as '
@@ -149,7 +149,6 @@ class _CsvRows:
                 'whole; is a quote left open there?':self.doubtful}
         return [f"'{self.path.name}': {len(o):,} {why} (first in line {o[0]})"
                 for why,o in said.items() if o]
-
 
 # %% ../../nbs/prep/02_tables.ipynb #45ceb93c
 def shown(

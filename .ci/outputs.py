@@ -1,0 +1,59 @@
+"""Do the stored outputs belong to the present source? Each notebook remembers which code its outputs came from.
+
+    python .ci/outputs.py                                  # which notebooks have outputs of other code
+    python .ci/outputs.py save nbs/03_attention.ipynb      # run at scale laptop, store the outputs, remember code and seconds
+    python .ci/outputs.py stamp nbs/03_attention.ipynb     # the outputs were stored another way just now: remember the code only
+
+What counts is the code down to the last cell that has an output: blank lines, comments and `#|` lines may change."""
+import hashlib, json, os, re, subprocess, sys, time
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[1]
+
+def read(path): return json.loads(path.read_text(encoding='utf-8'))
+def write(path, nb): path.write_text(json.dumps(nb, sort_keys=True, indent=1, ensure_ascii=False)+'\n', encoding='utf-8')
+
+def essence(src): return '\n'.join(l.rstrip() for l in src.splitlines() if l.strip() and not re.match(r'\s*#', l))
+
+def fingerprint(
+    nb, # A notebook
+)->str|None: # Of the code that its stored outputs depend on; None if there are none
+    "What the outputs came from"
+    code = [c for c in nb['cells'] if c['cell_type']=='code']
+    last = max((i for i,c in enumerate(code) if c['outputs']), default=None)
+    if last is None: return None
+    text = '\n\n'.join(filter(None, (essence(''.join(c['source'])) for c in code[:last+1])))
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+def stale(nb): return (found := fingerprint(nb)) is not None and nb['metadata'].get('lightbrain', {}).get('outputs')!=found
+
+def stamp(path, seconds=None):
+    nb = read(path)
+    nb['metadata'].setdefault('lightbrain', {})
+    if found := fingerprint(nb): nb['metadata']['lightbrain']['outputs'] = found
+    if seconds is not None: nb['metadata']['lightbrain']['seconds'] = round(seconds)
+    if not nb['metadata']['lightbrain']: del nb['metadata']['lightbrain']
+    write(path, nb)
+
+def save(path):
+    "Outputs of `laptop`, never of `ci`; what went to stderr is progress and warnings, and no page needs it"
+    env = dict(LIGHTBRAIN_SCALE='laptop') | os.environ
+    if env['LIGHTBRAIN_SCALE']=='ci': sys.exit('outputs are stored at scale laptop or full, never ci')
+    start = time.perf_counter()
+    subprocess.run(['nbdev-test', str(path), '--save', '--cell-timeout', '3000'], check=True, cwd=ROOT, env=env)
+    seconds = time.perf_counter()-start
+    nb = read(path)
+    for c in nb['cells']:
+        if 'outputs' in c: c['outputs'] = [o for o in c['outputs'] if o.get('name')!='stderr']
+    write(path, nb)
+    subprocess.run(['nbdev-clean', '--fname', str(path)], check=True, cwd=ROOT)
+    stamp(path, seconds)
+
+if __name__=='__main__':
+    word,*paths = sys.argv[1:] or ['check']
+    paths = [Path(o).resolve() for o in paths] or sorted((ROOT/'nbs').rglob('*.ipynb'))
+    if word=='check':
+        bad = [p.relative_to(ROOT/'nbs').as_posix() for p in paths if stale(read(p))]
+        sys.exit('\n'.join(f'{o}: its outputs are of other code; python .ci/outputs.py save nbs/{o}' for o in bad) or 0)
+    if word not in ('save','stamp') or len(sys.argv)<3: sys.exit(__doc__)
+    for p in paths: (save if word=='save' else stamp)(p)
