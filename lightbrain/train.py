@@ -119,12 +119,12 @@ def as_ids(
     if isinstance(tokens, Tensor): tokens = tokens.detach().cpu().numpy()
     tokens = np.asarray(tokens).reshape(-1)
     if len(tokens) and tokens.dtype.kind not in 'iu':
-        raise ValueError(f"token ids such as {tokens[0]!r} ({tokens.dtype}) are no whole numbers; "
-                         "give them as a tokenizer's encode does")
+        raise ValueError(f"token ids such as {tokens[0]!r} ({tokens.dtype}) are no "
+            "whole numbers; give them as a tokenizer's encode does")
     bad = tokens[(tokens<0) | (tokens>=vocab_size)]
     if len(bad):
-        raise ValueError(f"token id {bad[0]} is outside 0..{vocab_size-1}; encode the text with "
-                         "the tokenizer the model was trained with")
+        raise ValueError(f"token id {bad[0]} is outside 0..{vocab_size-1}; encode "
+            "the text with the tokenizer the model was trained with")
     return tokens.astype(np.int64)
 
 def head_losses(
@@ -139,17 +139,18 @@ def head_losses(
         z = F.linear(h.float(), weight).float()                       # (n,V)
         return z.logsumexp(-1) - z.gather(-1, y[:,None]).squeeze(-1)  # (n,)
     rows = max(1, budget//len(weight))
-    return torch.cat([_part(h, y) for h,y in zip(hidden.split(rows), targets.split(rows))])
+    parts = zip(hidden.split(rows), targets.split(rows))
+    return torch.cat([_part(h, y) for h,y in parts])
 
 def _check_scoring(longest, size, batch_size, max_tokens):
     if not 1<=size<=longest:
-        raise ValueError(f"block_size={size} must be between 1 and the model's context "
-            f"{longest}")
+        raise ValueError(f"block_size={size} must be between 1 and the model's "
+            f"context {longest}")
     if batch_size<1:
         raise ValueError(f"batch_size={batch_size} must be at least 1; try 8")
     if max_tokens is not None and max_tokens<1:
-        raise ValueError(f"max_tokens={max_tokens} must be at least 1; leave it out "
-            "for all")
+        raise ValueError(f"max_tokens={max_tokens} must be at least 1; leave it "
+            "out for all")
 
 def _in_a_row(tokens):
     if isinstance(tokens, Tensor): tokens = tokens.detach().cpu().numpy()
@@ -206,9 +207,9 @@ def mean_loss(
     return math.fsum(sums)/sum(counts)
 
 # %% ../nbs/05_train.ipynb #5a0e1b02
-MAX_SKIPS = 10      # steps skipped in a row before float16 is given up; the scale fell 1,024-fold
+MAX_SKIPS = 10      # steps skipped in a row before float16 is given up
 class Guard:
-    "Looks at each step's numbers: counts skipped steps, sees spikes, stops before damage is done"
+    "Counts skipped steps, sees spikes, stops before damage is done"
     def __init__(self):
         self.skipped = 0       # steps without an update so far
         self.in_row = 0        # how many of the last steps were skipped
@@ -221,9 +222,10 @@ class Guard:
     )->None:
         "`ValueError` when an update would destroy the weights"
         if scaled or (math.isfinite(loss) and math.isfinite(norm)): return
-        raise ValueError(f"step {step:,} was stopped before its update: the loss is {loss}, the "
-            f"gradient's length {norm}. The weights and the last checkpoint are intact. Try a "
-            "lower lr, a longer warmup_steps or dtype=float32, and continue with --force")
+        raise ValueError(f"step {step:,} was stopped before its update: the loss "
+            f"is {loss}, the gradient's length {norm}. The weights and the last "
+            "checkpoint are intact. Try a lower lr, a longer warmup_steps or "
+            "dtype=float32, and continue with --force")
     def after_update(self,
         step:int, # The step just done
         before:float, # The loss scale before it
@@ -234,11 +236,12 @@ class Guard:
         self.skipped += skipped
         self.in_row = self.in_row+1 if skipped else 0
         if after<1: why = f'the loss scale fell to {after:g}, below 1'
-        elif self.in_row>=MAX_SKIPS: why = f'{self.in_row} steps in a row were skipped'
+        elif self.in_row>=MAX_SKIPS:
+            why = f'{self.in_row} steps in a row were skipped'
         else: return
-        raise ValueError(f"stopped at step {step:,}: {why}; no weight was changed by them, and the "
-            "last checkpoint is intact. Try dtype=bfloat16 or float32, or a lower lr, and continue "
-            "with --force")
+        raise ValueError(f"stopped at step {step:,}: {why}; no weight was changed "
+            "by them, and the last checkpoint is intact. Try dtype=bfloat16 or "
+            "float32, or a lower lr, and continue with --force")
     def spike(self,
         loss:float, # The loss of a step
     )->float|None: # The usual loss, if this one is a spike, eq. 5.1, or no number
@@ -293,25 +296,30 @@ def is_out_of_memory(
     e:Exception, # What was raised
 )->bool: # Would a smaller batch help?
     "Did torch run out of memory, on a GPU or on a CPU?"
-    words = 'out of memory',"can't allocate memory",'not enough memory'    # any, Linux, Windows
+    words = 'out of memory',"can't allocate memory",'not enough memory'
     return isinstance(e, torch.OutOfMemoryError) or any(o in str(e) for o in words)
 
 def _check_step(model, optimizer, dtype, loss, micro_batch, grad_clip):
     "Refuse a step that would train nothing, or otherwise than it says"
     if micro_batch is not None and micro_batch<1:
-        raise ValueError(f"micro_batch={micro_batch} must be at least 1 window; leave it out "
-            "for the whole batch")
+        raise ValueError(f"micro_batch={micro_batch} must be at least 1 window; "
+            "leave it out for the whole batch")
     if not grad_clip>0:
-        raise ValueError(f"grad_clip={grad_clip} must be above 0; 1.0 is usual, inf is never")
+        raise ValueError(f"grad_clip={grad_clip} must be above 0; 1.0 is usual, "
+            "inf is never")
     if dtype not in (None, *DTYPES.values()):
-        raise ValueError(f"dtype={dtype!r} must be one of {', '.join(map(str, DTYPES.values()))}")
+        known = ', '.join(map(str, DTYPES.values()))
+        raise ValueError(f"dtype={dtype!r} must be one of {known}")
     theirs = getattr(loss, 'dtype', None)
     if dtype and theirs and dtype!=theirs:
-        raise ValueError(f"dtype={dtype}, but the loss computes in {theirs}; leave dtype out")
-    held = {p for g in optimizer.param_groups for p in g['params']} if optimizer else ()
-    if optimizer and not any(p in held and p.requires_grad for p in model.parameters()):
-        raise ValueError("the optimizer would move no weight of this model; make it for this one, "
-            "make_adamw(model), and freeze less than all (p.requires_grad_())")
+        raise ValueError(f"dtype={dtype}, but the loss computes in {theirs}; leave "
+            "dtype out")
+    groups = optimizer.param_groups if optimizer else ()
+    held = {p for g in groups for p in g['params'] if p.requires_grad}
+    if optimizer and not any(p in held for p in model.parameters()):
+        raise ValueError("the optimizer would move no weight of this model; make it "
+            "for this one, make_adamw(model), and freeze less than all "
+            "(p.requires_grad_())")
 
 # %% ../nbs/05_train.ipynb #5a0e1b10
 class Step:
@@ -319,7 +327,7 @@ class Step:
     def __init__(self,
         model:nn.Module, # On its device
         optimizer:torch.optim.Optimizer, # Over its weights
-        dtype:torch.dtype|None=None, # If not given, that of `loss`, or `pick_dtype`'s
+        dtype:torch.dtype|None=None, # If not given, `loss`'s or `pick_dtype`'s
         loss:nn.Module|None=None, # (x, y) -> scalar; a `PlainLoss` if not given
         micro_batch:int|None=None, # Windows at once; all while memory lasts
         grad_clip:float=1.0, # Longest gradient allowed
@@ -376,7 +384,8 @@ def _pieces(self:Step, xs, ys, size, seed):
     for a in range(0, len(xs), size):
         x,y = xs[a:a+size],ys[a:a+size]
         more = a+size<len(xs)
-        with self.net.no_sync() if more and hasattr(self.net, 'no_sync') else nullcontext():
+        hold = more and hasattr(self.net, 'no_sync')
+        with self.net.no_sync() if hold else nullcontext():
             loss = self.net(x, y)*(len(x)/len(xs))
             self.scaler.scale(loss).backward()
         total += loss.detach()
@@ -385,10 +394,11 @@ def _pieces(self:Step, xs, ys, size, seed):
 @patch
 def _too_large(self:Step, size):
     "What to say when smaller pieces are no way out"
-    what = f"step {self.done:,} does not fit the memory with {_windows(size)} at once"
+    many = _windows(size)
+    what = f"step {self.done:,} does not fit the memory with {many} at once"
     if size==1: return ValueError(f"{what}; take a smaller preset or block_size")
-    return ValueError(f"{what}, and among several processes one cannot begin again; lower "
-        "batch_size and raise grad_accum by as much, or take a smaller preset")
+    return ValueError(f"{what}, and among several processes one cannot begin "
+        "again; lower batch_size and raise grad_accum by as much, or take a smaller preset")
 
 def _windows(n): return f"{n} window{'s'*(n>1)}"
 
@@ -408,7 +418,8 @@ def load_state_dict(self:Step,
     sizes = [o for o in (self.micro_batch, state['micro_batch']) if o]
     self.micro_batch = min(sizes, default=None)
     self.guard.load_state_dict(state['guard'])
-    if state['scaler'] and self.scaler.is_enabled(): self.scaler.load_state_dict(state['scaler'])
+    if state['scaler'] and self.scaler.is_enabled():
+        self.scaler.load_state_dict(state['scaler'])
 
 # %% ../nbs/05_train.ipynb #5a0e1b15
 @patch
@@ -465,13 +476,15 @@ def give_tokenizer(
     model:GPT, # Receives it
     data:TokenDataset, # Brings it
 )->None:
-    "From now on the model's ids are those of this set; `ValueError` where that cannot be"
+    "From now on the model's ids are those of this set; `ValueError` if it cannot be"
     info = data.manifest['tokenizer']
     if info['n_vocab']>model.config.vocab_size:
-        raise ValueError(f"the data has {info['n_vocab']:,} tokens in its vocabulary, the model "
-            f"only {model.config.vocab_size:,} rows; set vocab_size={info['n_vocab']}")
+        n,rows = info['n_vocab'],model.config.vocab_size
+        raise ValueError(f"the data has {n:,} tokens in its vocabulary, the model only "
+            f"{rows:,} rows; set vocab_size={n}")
     if model.tokenizer is not None:
-        same_tokenizer(model.tokenizer, info, 'the model', f"the set '{data.folder}'")
+        where = f"the set '{data.folder}'"
+        same_tokenizer(model.tokenizer, info, 'the model', where)
     model.tokenizer = data.tokenizer
 
 def _homes(out):
