@@ -7,7 +7,7 @@ tokenizer or the lesson's settings change."""
 import json, sys
 from dataclasses import asdict
 from pathlib import Path
-from lightbrain.core import atomic_write
+from lightbrain.files import atomic_write
 from lightbrain.corpus import synthetic_records
 from lightbrain.data import record_document, split_documents, write_tapes
 from lightbrain.run.config import MAY_CHANGE, TrainConfig

@@ -19,8 +19,8 @@ from shlex import quote
 from typing import Annotated
 import numpy as np
 from fastcore.script import anno_parser
-from lightbrain.core import (DISCLAIMER, atomic_write, beside, lock_folder, pick_device, printable,
-    settle)
+from .core import DISCLAIMER, pick_device
+from .files import atomic_write, beside, lock_folder, printable, settle
 from .run.config import TrainConfig, train_flags
 
 # %% ../nbs/09_cli.ipynb #30299a5c

@@ -20,9 +20,9 @@ from shlex import quote
 import numpy as np
 from fastcore.basics import patch
 from . import __version__
-from .core import (atomic_dir, check_folder, file_sha256, hash_int, listed,
-    lock_folder, printable, read_sealed, seal, settle)
 from .corpus import render_record
+from .files import (atomic_dir, check_folder, file_sha256, hash_int, listed,
+    lock_folder, printable, read_sealed, seal, settle)
 from .tokenizer import (Tokenizer, encode_document, gpt2_tokenizer,
     load_tokenizer, repair, same_tokenizer, save_tokenizer, tokenizer_info)
 

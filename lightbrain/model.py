@@ -19,7 +19,8 @@ from safetensors.torch import load_file, save_file
 from torch import nn, Tensor
 from .attention import CausalSelfAttention
 from .config import GPTConfig, PRESETS, preset
-from .core import (DISCLAIMER, atomic_dir, check_folder, file_sha256, listed, lock_folder,
+from .core import DISCLAIMER
+from .files import (atomic_dir, check_folder, file_sha256, listed, lock_folder,
     read_sealed, seal, settle)
 from .tokenizer import (END_OF_TEXT, Tokenizer, gpt2_tokenizer, load_tokenizer,
     same_tokenizer, to_tiktoken, tokenizer_files)

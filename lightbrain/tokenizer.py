@@ -22,7 +22,7 @@ from operator import index
 from pathlib import Path
 import regex, tiktoken
 from fastcore.basics import patch
-from .core import atomic_write
+from .files import atomic_write
 
 # %% ../nbs/01_tokenizer.ipynb #fc52d093
 GPT2_PATTERN = r"'(?:[sdmt]|ll|ve|re)| ?\p{L}++| ?\p{N}++| ?[^\s\p{L}\p{N}]++|\s++$|\s+(?!\S)|\s"

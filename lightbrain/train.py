@@ -18,9 +18,10 @@ import torch
 import torch.nn.functional as F
 from fastcore.basics import patch
 from torch import nn, Tensor
-from .core import hash_int, lock_folder, pick_device, pick_dtype, progress_bar
+from .core import pick_device, pick_dtype
 from .corpus import ANSWER
 from .data import TokenDataset, document_windows
+from .files import hash_int, lock_folder, progress_bar
 from .model import GPT, check_range, our_files
 from .optim import lr_at, make_adamw, set_lr
 from .tokenizer import same_tokenizer

@@ -5,8 +5,7 @@ from pathlib import Path
 from unittest import mock
 import pytest
 from hypothesis import given, settings, strategies as st
-from lightbrain import core
-from lightbrain.core import fsync, printable
+from lightbrain.files import fsync, printable
 from lightbrain.corpus import render_record, synthetic_record
 from lightbrain.data import Document, TokenDataset, split_documents
 from lightbrain.prep.clean import NgramIndex, normalize, paper_names, pubmedqa_test_pmids

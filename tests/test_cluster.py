@@ -4,7 +4,7 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, given, settings, strategies as st
 from conftest import SHARED
-from lightbrain.core import file_sha256
+from lightbrain.files import file_sha256
 from lightbrain.corpus import synthetic_record, render_record
 from lightbrain.prep.prepare import prepare
 from lightbrain.prep.cluster import Job, Plan, assign_files, cost, finish, run_rank, unfinished

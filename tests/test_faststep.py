@@ -9,7 +9,8 @@ from lightbrain import attention
 from lightbrain.fast import faststep, kernels as kernels_module, muon as muon_module
 from lightbrain.attention import causal_mask
 from lightbrain.run.checkpoint import load_checkpoint, save_checkpoint
-from lightbrain.core import file_sha256, pick_dtype
+from lightbrain.core import pick_dtype
+from lightbrain.files import file_sha256
 from lightbrain.fast.faststep import FusedLoss
 from lightbrain.fast.kernels import kernels
 from lightbrain.model import GPT, GPTConfig, count_params, cross_entropy

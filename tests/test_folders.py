@@ -3,8 +3,8 @@ import builtins, errno, io, json, os, re, shutil, signal, subprocess, sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 import pytest
-import lightbrain.core as core
-from lightbrain.core import atomic_dir, check_folder, lock_folder, settle
+import lightbrain.files as files
+from lightbrain.files import atomic_dir, check_folder, lock_folder, settle
 from lightbrain.data import TokenDataset, load_manifest, set_files
 from lightbrain.prep.prepare import prepare
 from lightbrain.model import GPT, GPTConfig, verify_model
@@ -74,7 +74,7 @@ def test_a_file_more_in_a_set_of_ours(command, tmp_path):
 @pytest.mark.parametrize('how', ['beside','fixed'])
 def test_a_file_that_comes_while_we_work(tmp_path, monkeypatch, how):
     out = tmp_path/'set'
-    if how=='fixed': monkeypatch.setattr(core, '_fixed', lambda path: path==out)
+    if how=='fixed': monkeypatch.setattr(files, '_fixed', lambda path: path==out)
     prepare('synthetic:50', out, progress=False)
     before = contents(out)
     def docs():
@@ -185,9 +185,9 @@ def test_a_link_to_itself(tmp_path):
 def test_where_nothing_may_be_written_beside(tmp_path, monkeypatch):
     monkeypatch.setattr(os, 'access', lambda path, mode: path!=tmp_path)
     (tmp_path/'set').mkdir()
-    assert core.beside(tmp_path/'set', 'source')==tmp_path/'set'/'.lightbrain.source'
+    assert files.beside(tmp_path/'set', 'source')==tmp_path/'set'/'.lightbrain.source'
     monkeypatch.undo()
-    assert core.beside(tmp_path/'set', 'source')==tmp_path/'.set.source'    # negative control
+    assert files.beside(tmp_path/'set', 'source')==tmp_path/'.set.source'    # negative control
 
 def test_another_folder_took_the_name(tmp_path):
     "Killed between the two renames, and then somebody made a folder of that name: neither is touched"
@@ -205,7 +205,7 @@ def test_a_folder_named_like_the_shards(tmp_path):
 def test_names_in_a_forged_manifest(tmp_path, monkeypatch):
     "A list may name files of its own folder only"
     out = tmp_path/'set'
-    monkeypatch.setattr(core, '_fixed', lambda path: path==out)
+    monkeypatch.setattr(files, '_fixed', lambda path: path==out)
     forged = json.dumps(dict(format='lightbrain-test', files=['a', '../thesis.txt', str(tmp_path/'other.txt'), 7, None]))
     write(out, a='x', manifest__json=forged)
     write(tmp_path, thesis__txt='mine', other__txt='mine')
@@ -243,9 +243,9 @@ def test_refused_before_the_work(tmp_path):
 
 SWAP = """if True:
     import os, pathlib, signal, sys
-    import lightbrain.core as core
+    import lightbrain.files as files
     out,fixed,n = pathlib.Path(sys.argv[1]),sys.argv[2]=='fixed',int(sys.argv[3])
-    if fixed: core._fixed = lambda path: path==out
+    if fixed: files._fixed = lambda path: path==out
     calls = 0
     def deadly(f):
         def g(*args, **kwargs):
@@ -255,14 +255,14 @@ SWAP = """if True:
             return f(*args, **kwargs)
         return g
     pathlib.Path.rename,os.replace,pathlib.Path.unlink = map(deadly, (pathlib.Path.rename, os.replace, pathlib.Path.unlink))
-    with core.atomic_dir(out, marker='manifest.json') as d:
+    with files.atomic_dir(out, marker='manifest.json') as d:
         for name in ('a','b','manifest.json'): (d/name).write_text('new' if name!='manifest.json' else sys.argv[4])"""
 
 @pytest.mark.parametrize('how', ['beside','fixed'])
 def test_kill_before_every_rename(env, tmp_path, monkeypatch, how):
     "Wherever in a swap the process dies: the next reader sees the whole old folder or the whole new one"
     out = tmp_path/'set'
-    if how=='fixed': monkeypatch.setattr(core, '_fixed', lambda path: path==out)
+    if how=='fixed': monkeypatch.setattr(files, '_fixed', lambda path: path==out)
     old = dict(zip(('a','b','c','manifest.json'), (b'old', b'old', b'old', MANIFEST.replace('"b"', '"b", "c"').encode())))
     new = dict(a=b'new', b=b'new') | {'manifest.json': MANIFEST.encode()}
     seen = []
@@ -313,7 +313,7 @@ def test_ordinary_names(env, tmp_path, name):
     out = tmp_path/name
     code = """if True:
         import os, signal, sys
-        from lightbrain.core import atomic_dir
+        from lightbrain.files import atomic_dir
         with atomic_dir(sys.argv[1], marker='manifest.json') as d:
             (d/'a').write_text('half')
             os.kill(os.getpid(), signal.SIGKILL if os.name!='nt' else signal.SIGTERM)"""
@@ -358,7 +358,7 @@ def test_fixed_place(tmp_path, monkeypatch):
     for name in ('disk','here'):
         out = tmp_path/name
         out.mkdir()
-        if name=='disk': monkeypatch.setattr(core, '_fixed', lambda path: path==out)
+        if name=='disk': monkeypatch.setattr(files, '_fixed', lambda path: path==out)
         else: monkeypatch.undo(); monkeypatch.chdir(out)
         inode = out.stat().st_ino
         for n in (60, 50): prepare(f'synthetic:{n}', out, progress=False)
@@ -392,7 +392,7 @@ def test_two_prepares(env, command, tmp_path):
 def test_a_lock_of_a_killed_process(env, tmp_path):
     code = """if True:
         import sys
-        from lightbrain.core import lock_folder
+        from lightbrain.files import lock_folder
         with lock_folder(sys.argv[1], 'training in'): print('mine', flush=True); input()"""
     for out in (tmp_path/'run', tmp_path/'a'/'b'/'run'):
         p = python(env, code, out)
@@ -408,7 +408,7 @@ def test_many_for_one_lock(env, tmp_path, locked):
     code = """if True:
         import os, sys, time
         from contextlib import nullcontext
-        from lightbrain.core import lock_folder
+        from lightbrain.files import lock_folder
         if sys.argv[2]=='False': lock_folder = nullcontext
         got,end = 0,time.monotonic()+60
         while got<20 and time.monotonic()<end:
@@ -599,7 +599,7 @@ def test_one_flipped_bit_in_a_model(tmp_path):
     for worse in ({'files': {}}, {'format': 'lightbrain-model-2'}, {'files': seals['files'] | {'config.json': None}}, {'files': seals['files'] | {'x': None}}):
         (m/'lightbrain.json').write_text(json.dumps(seals | worse))
         with pytest.raises(ValueError, match='is not as it was written'): GPT.from_pretrained(m)
-    (m/'lightbrain.json').write_text(core.seal(seals))
+    (m/'lightbrain.json').write_text(files.seal(seals))
     assert verify_model(m)                                            # negative control: whole again
     (m/'README.md').write_text('My model.')
     GPT.from_pretrained(m)                                            # the card is yours to edit

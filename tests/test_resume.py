@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest, torch
 from torch import nn
 from lightbrain.cli import shell_args, train
-from lightbrain.core import seal
+from lightbrain.files import seal
 from lightbrain.corpus import synthetic_records
 from lightbrain.data import record_document, write_tapes
 from lightbrain.run.checkpoint import list_checkpoints, prune_checkpoints, read_manifest

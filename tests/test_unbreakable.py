@@ -4,7 +4,7 @@ from pathlib import Path
 import pytest, torch
 from lightbrain.run.checkpoint import (FILES, best_checkpoint, latest_checkpoint, list_checkpoints, read_manifest,
     read_part, verify_checkpoint, why_broken)
-from lightbrain.core import file_sha256, seal
+from lightbrain.files import file_sha256, seal
 from lightbrain.corpus import synthetic_records
 from lightbrain.data import record_document, write_tapes
 from lightbrain.tokenizer import BPETokenizer, train_bpe

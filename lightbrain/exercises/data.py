@@ -12,8 +12,9 @@ import hashlib, random
 from unittest import mock
 from zlib import crc32
 import numpy as np
-from ..core import Exercise, Verdict, hash_int
+from ..core import Exercise, Verdict
 from ..data import Document, split_documents, split_of
+from ..files import hash_int
 
 # %% ../../nbs/exercises/02_data.ipynb #e02d0009
 _TAPE = [464, 5827, 4464, 7721, 2356, 13, 50256, 887, 318, 262, 1255]

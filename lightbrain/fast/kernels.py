@@ -17,7 +17,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 from torch.autograd.function import once_differentiable
-from ..core import atomic_write, file_sha256
+from ..files import atomic_write, file_sha256
 
 # %% ../../nbs/fast/02_kernels.ipynb #7eac552c
 def softmax_less_truth_(

@@ -16,8 +16,8 @@ from itertools import islice
 from pathlib import Path
 import numpy as np
 from .. import __version__
-from ..core import atomic_dir, atomic_write, file_sha256
 from ..data import set_files
+from ..files import atomic_dir, atomic_write, file_sha256
 from .clean import NgramIndex
 from .markup import REPLACED, PubmedState, pubmed_file
 from .prepare import Rules, assemble, cut_at_marks, load_evaluation, open_documents

@@ -14,8 +14,8 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 import numpy as np
-from ..core import atomic_dir, beside, lock_folder
 from ..data import SPLITS, set_files, split_of, write_manifest
+from ..files import atomic_dir, beside, lock_folder
 from ..tokenizer import Tokenizer, gpt2_tokenizer
 from .clean import NgramIndex
 from lightbrain.prep.shards import (EMPTY, KEPT, LEAK, REASONS, TEST, count_units, document_table,

@@ -21,8 +21,8 @@ from itertools import chain, groupby, islice
 from operator import itemgetter
 from pathlib import Path
 import numpy as np
-from ..core import atomic_write, hash_int, printable, progress_bar
 from ..data import DOCUMENT_COLUMNS, SPLITS, Tape, document_line, to_uint16
+from ..files import atomic_write, hash_int, printable, progress_bar
 from .clean import (NgramIndex, find_duplicates, first_bytes, mixed, normalize,
     paper_names, pubmedqa_test_pmids, signatures, similarity, text_hashes, word_hashes)
 from .workers import cores, parallel_map

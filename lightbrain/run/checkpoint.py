@@ -22,8 +22,8 @@ from torch import nn, Tensor
 from torch.optim import Optimizer
 from torch.serialization import get_unsafe_globals_in_checkpoint
 from .. import __version__
-from ..core import (OtherFormat, atomic_dir, check_folder, file_sha256, fsync, lock_folder,
-    read_sealed, seal)
+from ..files import (OtherFormat, atomic_dir, check_folder, file_sha256, fsync,
+    lock_folder, read_sealed, seal)
 
 # %% ../../nbs/run/02_checkpoint.ipynb #c2f00003
 def _pack(name, o):

@@ -14,7 +14,8 @@ from base64 import b64encode
 from importlib.resources import files
 from pathlib import Path
 import numpy as np
-from ..core import Verdict, atomic_write
+from ..core import Verdict
+from ..files import atomic_write
 from .checkpoint import needs_room
 
 # %% ../../nbs/run/03_log.ipynb #807691fc

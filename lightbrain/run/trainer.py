@@ -16,13 +16,14 @@ import torch
 import yaml
 from fastcore.basics import patch
 from torch import Tensor
-from ..core import (DROPPINGS, OtherFormat, atomic_write, free_memory, hash_int,
-    lock_folder, pick_dtype, progress_bar)
+from ..core import free_memory, pick_dtype
 from ..corpus import ANSWER
 from ..data import TokenDataset
 from ..fast.faststep import FusedLoss, faster_dtype, pick_micro_batch
 from ..fast.kernels import kept_heap
 from ..fast.muon import make_optimizer
+from lightbrain.files import (DROPPINGS, OtherFormat, atomic_write, hash_int, lock_folder,
+    progress_bar)
 from ..model import GPT, our_files
 from lightbrain.run.checkpoint import (checkpoint_dir, latest_checkpoint, list_checkpoints,
     load_checkpoint, lost_checkpoints, make_way, mirror_checkpoint, needs_room, pack_checkpoint,
