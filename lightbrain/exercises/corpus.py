@@ -128,6 +128,6 @@ check_balanced = Exercise('balanced', _balanced, _SAID,
         'a sum, not a mean': lambda said,true: sum(_shares(said, true).values()),
         'that is the worst verdict only': lambda said,true: min(_shares(said, true).values()),
         'you count how often a verdict was said, not how often it was right':
-            lambda said,true: sum(min(1, said.count(v)/true.count(v)) for v in set(true))/len(set(true))},
+            lambda said,true: np.mean([min(1, said.count(v)/true.count(v)) for v in set(true)])},
     right={'arrays': _by_arrays, 'each record weighs one over its verdict': _by_weights,
            'one pass': _one_pass})
