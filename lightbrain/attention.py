@@ -8,6 +8,7 @@ Docs: https://lightbrain-dev.github.io/lightbrain/attention.html.md"""
 __all__ = ['softmax', 'causal_mask', 'attention_weights', 'attention', 'split_heads', 'CausalSelfAttention']
 
 # %% ../nbs/03_attention.ipynb #2fdcc00d
+from fastcore.basics import patch
 import torch
 import torch.nn.functional as F
 from torch import nn, Tensor
@@ -18,10 +19,12 @@ def softmax(
     dim:int=-1, # The axis that should sum to 1
 )->Tensor: # Same shape, weights in 0..1; a row of nothing but -inf gives zeros
     "Turn scores into weights without overflow, eq. 3.2"
-    top = x.amax(dim, keepdim=True).detach()              # a constant shift: no gradient of its own
-    e = (x - top.masked_fill(top==float('-inf'), 0)).exp()  # the largest becomes 1
+    # a constant shift: no gradient of its own
+    top = x.amax(dim, keepdim=True).detach()
+    top = top.masked_fill(top==float('-inf'), 0)
+    e = (x-top).exp()                           # the largest becomes 1
     total = e.sum(dim, keepdim=True)
-    return e / total.masked_fill(total==0, 1)             # a row with nothing to read reads nothing
+    return e / total.masked_fill(total==0, 1)   # nothing to read: reads nothing
 
 # %% ../nbs/03_attention.ipynb #2d8d8d7a
 def causal_mask(
@@ -30,8 +33,8 @@ def causal_mask(
 )->Tensor: # Bool (T,T); True = the row's token may read the column's token
     "Lower triangle: token `i` reads tokens `0..i`"
     if T<1:
-        raise ValueError(f"a causal mask needs at least 1 token, got T={T}; pass the length of "
-            "your sequence")
+        raise ValueError(f"a causal mask needs at least 1 token, got T={T}; "
+                         "pass the length of your sequence")
     return torch.ones(T, T, dtype=torch.bool, device=device).tril()
 
 # %% ../nbs/03_attention.ipynb #321206bc
@@ -41,11 +44,11 @@ def attention_weights(
     mask:Tensor|None=None, # Bool, broadcastable to (...,T,S); True = may attend
 )->Tensor: # (...,T,S); each row sums to 1, or to 0 where the mask allows nothing
     "How much each query reads of each key: the softmax in eq. 3.1"
-    scores = q @ k.mT / q.shape[-1]**0.5                        # (...,T,S)
+    scores = q @ k.mT / q.shape[-1]**0.5             # (...,T,S)
     if mask is not None:
         if mask.dtype!=torch.bool:
-            raise ValueError(f"mask is {mask.dtype}, expected torch.bool with True = may attend; "
-                "try mask!=0")
+            raise ValueError(f"mask is {mask.dtype}, expected torch.bool with "
+                             "True = may attend; try mask!=0")
         scores = scores.masked_fill(~mask, float('-inf'))
     return softmax(scores, -1)
 
@@ -57,7 +60,7 @@ def attention(
     mask:Tensor|None=None, # Bool, broadcastable to (...,T,S); True = may attend
 )->Tensor: # (...,T,Dv): for each query, a weighted mean of the values
     "Scaled dot-product attention, eq. 3.1"
-    return attention_weights(q, k, mask) @ v                    # (...,T,S) @ (...,S,Dv)
+    return attention_weights(q, k, mask) @ v         # (...,T,S) @ (...,S,Dv)
 
 # %% ../nbs/03_attention.ipynb #d17ade02
 def _divisors(n):
@@ -79,28 +82,32 @@ def split_heads(
 class CausalSelfAttention(nn.Module):
     "Every token reads itself and earlier tokens, with several heads at once"
     def __init__(self,
-        config, # Has `n_embd` (C), `n_head` (H), `dropout`, `block_size`; lesson 03a's GPTConfig
+        config, # Has `n_embd` (C), `n_head` (H), `dropout`; lesson 03a's GPTConfig
         fused:bool=True, # Torch's kernel, or the one built above
     ):
         super().__init__()
         C,H = config.n_embd,config.n_head
         if C%H:
-            raise ValueError(f"n_head={H} does not divide n_embd={C}; pick one of {_divisors(C)}")
+            raise ValueError(f"n_head={H} does not divide n_embd={C}; "
+                             f"pick one of {_divisors(C)}")
         self.n_head,self.fused = H,fused
         self.c_attn = nn.Linear(C, 3*C)     # queries, keys, values
         self.c_proj = nn.Linear(C, C)       # mixes the heads
         self.attn_dropout = nn.Dropout(config.dropout)
         self.resid_dropout = nn.Dropout(config.dropout)
 
-    def forward(self,
-        x:Tensor, # Activations (B,T,C)
-    )->Tensor: # (B,T,C), each token mixed with earlier ones
-        "Project, split into heads, attend, merge, project"
-        q,k,v = (split_heads(o, self.n_head) for o in self.c_attn(x).chunk(3, -1))  # 3 x (B,H,T,D)
-        if self.fused:
-            p = self.attn_dropout.p if self.training else 0.
-            y = F.scaled_dot_product_attention(q, k, v, dropout_p=p, is_causal=True)  # (B,H,T,D)
-        else:
-            mask = causal_mask(x.shape[1], x.device)
-            y = self.attn_dropout(attention_weights(q, k, mask)) @ v
-        return self.resid_dropout(self.c_proj(y.transpose(1, 2).reshape(x.shape)))    # (B,T,C)
+# %% ../nbs/03_attention.ipynb #f3000015
+@patch
+def forward(self:CausalSelfAttention,
+    x:Tensor, # Activations (B,T,C)
+)->Tensor: # (B,T,C), each token mixed with earlier ones
+    "Project, split into heads, attend, merge, project"
+    q,k,v = (split_heads(o, self.n_head) for o in self.c_attn(x).chunk(3, -1))
+    if self.fused:  # q, k, v: (B,H,T,D)
+        p = self.attn_dropout.p if self.training else 0.
+        y = F.scaled_dot_product_attention(q, k, v, dropout_p=p, is_causal=True)
+    else:
+        mask = causal_mask(x.shape[1], x.device)
+        y = self.attn_dropout(attention_weights(q, k, mask)) @ v
+    y = y.transpose(1, 2).reshape(x.shape)  # heads side by side
+    return self.resid_dropout(self.c_proj(y))                    # (B,T,C)

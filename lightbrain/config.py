@@ -12,42 +12,51 @@ import math, os
 from dataclasses import dataclass, fields, replace
 from typing import get_args
 
+# %% ../nbs/03a_config.ipynb #fa000003
+def _refuse(name, kind, value, text):
+    "`ValueError` with a sentence that says what is wanted"
+    if text=='nan': raise ValueError(f"{name}={value} is not a number; give one, such as 0.1")
+    want = {int: 'a whole number, such as 4', float: 'a number, such as 0.1',
+            bool: 'true or false', str: 'text'}[kind]
+    raise ValueError(f"{name}={value!r} must be {want}")
+
 # %% ../nbs/03a_config.ipynb #3f65de7b
 def cast(
     name:str, # What it is, for the message
     kind, # int, float, bool or str, or one of them `|None`
     value, # From Python, a file or a shell
 ): # The same value, of type `kind`
-    "Bring a value to a type without changing its meaning; `ValueError` where that cannot be"
-    kinds = get_args(kind) or (kind,)                       # int|None is (int, NoneType)
+    "Bring a value to a type without changing its meaning, or raise `ValueError`"
+    kinds = get_args(kind) or (kind,)                 # int|None is (int, NoneType)
     if type(None) in kinds and str(value)=='None': return None
     kind = kinds[0]
-    text = str(value).lower().replace('.inf', 'inf').replace('.nan', 'nan')     # as YAML says it
+    # as in YAML
+    text = str(value).lower().replace('.inf', 'inf').replace('.nan', 'nan')
     try:
-        if kind is str and isinstance(value, (str,os.PathLike)): return os.fspath(value)
+        if kind is str and isinstance(value, (str,os.PathLike)):
+            return os.fspath(value)
         if kind is bool: return {'true': True, 'false': False}[text]
-        if kind is int and text.lstrip('-').isdecimal(): return int(text)      # of any length
+        # any length
+        if kind is int and text.lstrip('-').isdecimal(): return int(text)
         number = float(text)
         if kind is float and not math.isnan(number): return number
         if kind is int and number==int(number): return int(number)
     except (KeyError, ValueError, OverflowError): pass
-    if text=='nan': raise ValueError(f"{name}={value} is not a number; give one, such as 0.1")
-    want = {int: 'a whole number, such as 4', float: 'a number, such as 0.1',
-            bool: 'true or false', str: 'text'}[kind]
-    raise ValueError(f"{name}={value!r} must be {want}")
+    _refuse(name, kind, value, text)
 
 # %% ../nbs/03a_config.ipynb #50111d85
 def cast_fields(
     config, # An object of a dataclass, frozen or not
 )->None: # Changes its fields in place
-    "Bring each field to its annotated type, however the object was made; for `__post_init__`"
+    "Bring each field to its annotated type; for `__post_init__`"
     for f in fields(config):
-        object.__setattr__(config, f.name, cast(f.name, f.type, getattr(config, f.name)))
+        value = cast(f.name, f.type, getattr(config, f.name))
+        object.__setattr__(config, f.name, value)
 
 # %% ../nbs/03a_config.ipynb #26a28661
 @dataclass(frozen=True)
 class GPTConfig:
-    "Everything that fixes the shape of the network; the defaults are the preset `tiny`"
+    "All that fixes the shape of the network; the defaults are the preset `tiny`"
     vocab_size:int=50257 # V: tokens there is a row for; GPT-2's tokenizer has 50257
     block_size:int=128 # Longest context T, in tokens
     n_layer:int=6 # Number of blocks L
@@ -58,10 +67,13 @@ class GPTConfig:
         cast_fields(self)
         for f in fields(self)[:5]:
             n = getattr(self, f.name)
-            if n<1: raise ValueError(f"{f.name}={n} must be at least 1; try {f.default}")
-        if self.n_embd%self.n_head:
-            fit = [h for h in range(1, self.n_embd+1) if self.n_embd%h==0]
-            raise ValueError(f"n_head={self.n_head} does not divide n_embd={self.n_embd}; "
+            if n<1:
+                why = f'must be at least 1; try {f.default}'
+                raise ValueError(f'{f.name}={n} {why}')
+        H,C = self.n_head,self.n_embd
+        if C%H:
+            fit = [h for h in range(1, C+1) if C%h==0]
+            raise ValueError(f"n_head={H} does not divide n_embd={C}; "
                              f"pick one of {fit}")
         if not 0<=self.dropout<1:
             raise ValueError(f"dropout={self.dropout} must obey 0 <= dropout < 1; "
@@ -69,8 +81,8 @@ class GPTConfig:
 
 # %% ../nbs/03a_config.ipynb #a6ff6547
 PRESETS = {
-    'nano':     GPTConfig(n_layer=4, n_head=4, n_embd=128, block_size=128, vocab_size=4096),
-    'tiny':     GPTConfig(n_layer=6, n_head=6, n_embd=384, block_size=128),
+    'nano':     GPTConfig(n_layer=4, n_head=4, n_embd=128, vocab_size=4096),
+    'tiny':     GPTConfig(n_layer=6, n_head=6, n_embd=384),
     'tiny-512': GPTConfig(n_layer=6, n_head=6, n_embd=384, block_size=512),
     'base':     GPTConfig(n_layer=8, n_head=8, n_embd=512, block_size=512)}
 
@@ -81,10 +93,12 @@ def preset(
 )->GPTConfig: # The preset, changed where you asked
     "A named model size; `ValueError` for a name or a field that does not exist"
     if name not in [*PRESETS]:
-        raise ValueError(f"unknown preset {name!r}; choose from {', '.join(PRESETS)}")
+        raise ValueError(f"unknown preset {name!r}; "
+                         f"choose from {', '.join(PRESETS)}")
     known = [f.name for f in fields(GPTConfig)]
     if unknown := [o for o in overrides if o not in known]:
-        raise ValueError(f"unknown field {', '.join(unknown)}; a config has {', '.join(known)}")
+        raise ValueError(f"unknown field {', '.join(unknown)}; "
+                         f"a config has {', '.join(known)}")
     return replace(PRESETS[name], **overrides)
 
 # %% ../nbs/03a_config.ipynb #20760fe9
@@ -97,16 +111,18 @@ def check_schedule(
     warmup_steps:int, # Length of the climb, 0 to `max_steps`
     max_steps:int, # Where the decay has ended
     schedule:str='cosine', # One of `SCHEDULES`
-    decay:float=0.2, # 'wsd' only: the share of the steps that come down, above 0 and at most 1
+    decay:float=0.2, # 'wsd' only: the share that comes down, 0 < decay <= 1
 )->None:
     "`ValueError` for numbers that make no schedule of the learning rate"
     if schedule not in SCHEDULES:
-        raise ValueError(f"schedule={schedule!r} is unknown; choose one of {', '.join(SCHEDULES)}")
+        raise ValueError(f"schedule={schedule!r} is unknown; "
+                         f"choose one of {', '.join(SCHEDULES)}")
     if not 0<=min_lr<=max_lr<math.inf:
-        raise ValueError(f"min_lr={min_lr} and the highest rate, max_lr={max_lr}, must obey 0 <= "
-                         "min_lr <= max_lr; try min_lr = max_lr/10")
+        raise ValueError(f"min_lr={min_lr} and the highest rate, max_lr={max_lr}, "
+                         "must obey 0 <= min_lr <= max_lr; try min_lr = max_lr/10")
     if not 0<=warmup_steps<=max_steps:
-        raise ValueError(f"warmup_steps={warmup_steps} must be from 0 to max_steps={max_steps}; "
-                         "try max_steps//10")
+        raise ValueError(f"warmup_steps={warmup_steps} must be from 0 to "
+                         f"max_steps={max_steps}; try max_steps//10")
     if not 0<decay<=1:
-        raise ValueError(f"decay={decay} must be above 0 and at most 1; 0.2 is usual")
+        raise ValueError(f"decay={decay} must be above 0 and at most 1; "
+                         "0.2 is usual")

@@ -1,4 +1,4 @@
-"""Assemble the network, count its parameters, test it before it has learned anything, and save it so that other programs can read it
+"""Assemble the network, count its parameters, test it before it has learned anything, hear its first words, and save it
 
 Docs: https://lightbrain-dev.github.io/lightbrain/model.html.md"""
 
@@ -43,14 +43,15 @@ def cross_entropy(
     logits:Tensor, # Scores (...,V), any float type
     targets:Tensor, # True next tokens (...), int64, each in 0..V-1
 )->Tensor: # Scalar: mean of -ln p(target), in nats per token
-    "How surprised the model is by what really came, eq. 4.1; stable for logits of any size"
-    if targets.shape!=logits.shape[:-1] or targets.dtype!=torch.int64 or not targets.numel():
-        raise ValueError(f"targets are {targets.dtype} {tuple(targets.shape)}, expected at least "
-                         f"one torch.int64, shape {tuple(logits.shape[:-1])}; try targets.long(), "
-                         "or targets.view_as(idx)")
+    "How surprised the model is by what really came, eq. 4.1; stable for any logits"
+    shape = logits.shape[:-1]
+    if targets.shape!=shape or targets.dtype!=torch.int64 or not targets.numel():
+        raise ValueError(f"targets are {targets.dtype} {tuple(targets.shape)}, "
+                         f"expected at least one torch.int64, shape {tuple(shape)}"
+                         "; try targets.long(), or targets.view_as(idx)")
     check_range('targets', targets, logits.shape[-1])
-    if logits.dtype.itemsize<4: logits = logits.float()      # half precision cannot add up V terms
-    z = logits - logits.amax(-1, keepdim=True).detach()      # at most 0: e^z cannot overflow
+    if logits.dtype.itemsize<4: logits = logits.float()    # half is too coarse
+    z = logits - logits.amax(-1, keepdim=True).detach()    # at most 0: no overflow
     return (z.exp().sum(-1).log() - z.gather(-1, targets[...,None])[...,0]).mean()
 
 # %% ../nbs/04_model.ipynb #4ce5a6ef
@@ -72,7 +73,7 @@ class MLP(nn.Module):
 
 # %% ../nbs/04_model.ipynb #4e51d1eb
 class Block(nn.Module):
-    "One layer: read (attention), think (MLP), each added to the residual stream"
+    "One layer: attention, then MLP, each added to the residual stream"
     def __init__(self,
         config:GPTConfig, # Sizes
     ):
@@ -84,7 +85,7 @@ class Block(nn.Module):
     def forward(self,
         x:Tensor, # (B,T,C)
     )->Tensor: # (B,T,C)
-        "Normalise, compute, add: eq. 4.2"
+        "Normalise, compute, add: eq. 4.2 and 4.3"
         x = x + self.attn(self.ln_1(x))
         return x + self.mlp(self.ln_2(x))
 
@@ -96,21 +97,21 @@ class GPT(nn.Module):
     ):
         super().__init__()
         self.config = config
-        self.tokenizer = None                     # the one its ids belong to, where that is known
+        self.tokenizer = None            # the one its ids belong to, where known
         self.transformer = nn.ModuleDict(dict(
-            wte = nn.Embedding(config.vocab_size, config.n_embd),       # which word
-            wpe = nn.Embedding(config.block_size, config.n_embd),       # at which place
+            wte = nn.Embedding(config.vocab_size, config.n_embd),    # which word
+            wpe = nn.Embedding(config.block_size, config.n_embd),  # at which place
             drop = nn.Dropout(config.dropout),
             h = nn.ModuleList(Block(config) for _ in range(config.n_layer)),
             ln_f = nn.LayerNorm(config.n_embd, eps=1e-5)))
         self.lm_head = nn.Linear(config.n_embd, config.vocab_size, bias=False)
-        self.lm_head.weight = self.transformer.wte.weight               # tied: one matrix, two jobs
+        self.lm_head.weight = self.transformer.wte.weight    # tied: one matrix
         self.init_weights()
 
     def forward(self,
         idx:Tensor, # Token ids (B,T), int64, 1 <= T <= block_size
         targets:Tensor|None=None, # The token after each of them (B,T), int64
-    )->tuple[Tensor, Tensor|None]: # Logits (B,T,V); with targets, the loss in nats per token
+    )->tuple[Tensor, Tensor|None]: # Logits (B,T,V); with targets, the loss
         "Score every possible next token at every position"
         logits = self.lm_head(self.hidden(idx))
         return logits, None if targets is None else cross_entropy(logits, targets)
@@ -137,18 +138,19 @@ def check_ids(self:GPT,
 def hidden(self:GPT,
     idx:Tensor, # Token ids (B,T), int64, 1 <= T <= block_size
 )->Tensor: # (B,T,C), after the last normalisation
-    "Everything but the head, for callers that need the head at a few positions only"
+    "Everything but the head, for callers that need the head at few positions"
     self.check_ids(idx)
-    pos = torch.arange(idx.shape[1], device=idx.device)                                 # (T,)
-    x = self.transformer.drop(self.transformer.wte(idx) + self.transformer.wpe(pos))    # (B,T,C)
-    for block in self.transformer.h: x = block(x)
-    return self.transformer.ln_f(x)
+    t = self.transformer
+    pos = torch.arange(idx.shape[1], device=idx.device)         # (T,)
+    x = t.drop(t.wte(idx) + t.wpe(pos))                         # (B,T,C)
+    for block in t.h: x = block(x)
+    return t.ln_f(x)
 
 # %% ../nbs/04_model.ipynb #07dd1102
 @patch
 @torch.no_grad()
 def init_weights(self:GPT)->None: # Changes the weights in place
-    "GPT-2's start: weights of std 0.02, quieter where they write into the stream; zero biases"
+    "GPT-2's start: std 0.02, smaller where weights write into the stream; biases 0"
     quiet = 0.02/(2*self.config.n_layer)**0.5
     for name,p in self.named_parameters():
         if name.endswith('.bias'): p.zero_()
@@ -213,12 +215,6 @@ def hf_config(self:GPT)->dict: # What goes into config.json
         vocab_size=c.vocab_size, n_positions=c.block_size, n_ctx=c.block_size,
         n_embd=c.n_embd, n_layer=c.n_layer, n_head=c.n_head, n_inner=None,
         embd_pdrop=c.dropout, attn_pdrop=c.dropout, resid_pdrop=c.dropout)
-
-# %% ../nbs/04_model.ipynb #a8b9e962
-@patch(as_prop=True)
-def n_tokens(self:GPT)->int: # At most `config.vocab_size`; the rows from here on belong to no token
-    "How many tokens the model can write"
-    return self.config.vocab_size if self.tokenizer is None else self.tokenizer.n_vocab
 
 # %% ../nbs/04_model.ipynb #c3fe6f6b
 def _check_rows(tokenizer, config):
@@ -418,3 +414,10 @@ def from_pretrained(cls:GPT,
     elif (Path(dir)/'tokenizer.json').is_file():
         warnings.warn(f"no vocab.json, merges.txt in '{dir}': no tokenizer was read", stacklevel=2)
     return model.eval()
+
+# %% ../nbs/04_model.ipynb #a8b9e962
+@patch(as_prop=True)
+def n_tokens(self:GPT)->int: # At most `config.vocab_size`
+    "How many tokens the model can write; the rows from here on belong to no token"
+    if self.tokenizer is None: return self.config.vocab_size
+    return self.tokenizer.n_vocab

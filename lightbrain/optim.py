@@ -20,7 +20,7 @@ from .config import check_schedule
 def adamw_update(
     p:Tensor, # The parameter, changed in place
     grad:Tensor, # Its gradient, same shape
-    state:dict, # `step` (0-dim tensor), `exp_avg`, `exp_avg_sq` (shape of `p`); changed in place
+    state:dict, # `step` (a scalar), `exp_avg`, `exp_avg_sq` (as `p`); all changed
     lr:float, # Learning rate, 0 or more
     betas:tuple, # Memory of the two running means, each in [0,1)
     eps:float, # Keeps the division finite
@@ -34,8 +34,8 @@ def adamw_update(
     t = state['step'].item()
     p.mul_(1 - lr*weight_decay)                       # 4a.4
     m.lerp_(grad, 1-b1)                               # 4a.2
-    v.mul_(b2).addcmul_(grad, grad, value=1-b2)
-    scale = (v.sqrt() / (1-b2**t)**0.5).add_(eps)     # 4a.3, and the lower part of 4a.5
+    v.mul_(b2).addcmul_(grad, grad, value=1-b2)       # 4a.3
+    scale = (v.sqrt() / (1-b2**t)**0.5).add_(eps)     # below the line of 4a.5
     p.addcdiv_(m, scale, value=-lr/(1-b1**t))         # 4a.5
 
 # %% ../nbs/04a_optim.ipynb #b9daedcc
@@ -60,7 +60,7 @@ def check_hypers(
 
 # %% ../nbs/04a_optim.ipynb #cb3a51ea
 class AdamW(Optimizer):
-    "AdamW written to be read: the same numbers and the same saved state as `torch.optim.AdamW`"
+    "AdamW written to be read; numbers and saved state as in `torch.optim.AdamW`"
     def __init__(self,
         params, # Tensors, or groups: dicts with 'params' and settings of their own
         lr:float=1e-3, # Learning rate, 0 or more
@@ -68,12 +68,13 @@ class AdamW(Optimizer):
         eps:float=1e-8, # Keeps the division finite
         weight_decay:float=0.01, # Each step takes off the share `lr*weight_decay`
     ):
-        super().__init__(params, dict(lr=lr, betas=betas, eps=eps, weight_decay=weight_decay))
+        super().__init__(params, dict(lr=lr, betas=betas, eps=eps,
+                                      weight_decay=weight_decay))
 
     def add_param_group(self,
         param_group:dict, # 'params', and any setting that differs from the defaults
     )->None:
-        "Add tensors with settings of their own; `ValueError` for settings without meaning"
+        "Add tensors with settings of their own; `ValueError` if they make no sense"
         check_hypers(**{**self.defaults, **param_group})
         super().add_param_group(param_group)
 
@@ -86,7 +87,7 @@ class AdamW(Optimizer):
 @torch.no_grad()
 def step(
     self:AdamW,
-    closure:Callable|None=None, # Computes the loss and its gradients, and returns the loss
+    closure:Callable|None=None, # Computes loss and gradients, returns the loss
 ): # The closure's loss, or None
     "Update every parameter that has a gradient; `ValueError` for sparse gradients"
     loss = None
@@ -114,50 +115,52 @@ def param_groups(
 )->list: # Two groups for an optimiser: those that decay, then those that do not
     "Decay matrices and embeddings; leave biases and gains alone"
     if not 0<=weight_decay<math.inf:
-        raise ValueError(f"weight_decay={weight_decay} must be a finite number, 0 or more; "
-                         "0.1 is usual")
+        raise ValueError(f"weight_decay={weight_decay} must be a finite number, "
+                         "0 or more; 0.1 is usual")
     params = [p for p in model.parameters() if p.requires_grad]
-    return [dict(params=[p for p in params if p.dim()>=2], weight_decay=weight_decay),
+    decay = [p for p in params if p.dim()>=2]
+    return [dict(params=decay, weight_decay=weight_decay),
             dict(params=[p for p in params if p.dim()<2], weight_decay=0.)]
 
 # %% ../nbs/04a_optim.ipynb #c5de8e53
 @torch.no_grad()
 def clip_grad_norm(
-    parameters:Tensor|Iterable, # One tensor or many; those without a gradient are passed over
+    parameters:Tensor|Iterable, # One tensor or many; no gradient: passed over
     max_norm:float, # Longest joint gradient allowed, 0 or more; `inf` only measures
-)->Tensor: # 0-dim: joint length *before* clipping; inf or NaN when a gradient is: do not step
-    "Shorten all gradients in place, by one factor, to at most `max_norm` together, eq. 4a.6"
-    if not max_norm>=0: raise ValueError(f"max_norm={max_norm} must be 0 or more; usual is 1.0")
+)->Tensor: # 0-dim: joint length *before* clipping; if it is not finite, do not step
+    "Shorten all gradients, by one factor, to at most `max_norm` together, eq. 4a.6"
+    if not max_norm>=0:
+        raise ValueError(f"max_norm={max_norm} must be 0 or more; usual is 1.0")
     parameters = [parameters] if isinstance(parameters, Tensor) else parameters
     grads = [p.grad for p in parameters if p.grad is not None]
     if not grads: return torch.tensor(0.)
     norms = [o.norm() for o in grads]
     total = torch.stack([o.to(norms[0].device) for o in norms]).norm()
-    factor = (max_norm/(total+1e-6)).clamp(max=1)     # no `if`: a GPU need not stop to answer
+    factor = (max_norm/(total+1e-6)).clamp(max=1)   # no `if`: a GPU need not stop
     for o in grads: o.mul_(factor.to(o.device))
     return total
 
 # %% ../nbs/04a_optim.ipynb #eea81fe8
 def lr_at(
-    step:int, # Updates made so far, 0 or more
+    step:int, # Number of the update; the first is 1
     max_lr:float, # The peak, reached at `step == warmup_steps`
     min_lr:float, # Where the decay ends, 0 to `max_lr`
     warmup_steps:int, # Length of the climb, 0 to `max_steps`
     max_steps:int, # Where the decay has ended
-    schedule:str='cosine', # 'cosine', 'linear', 'wsd', or 'constant': no decay at all
-    decay:float=0.2, # 'wsd' only: the share of the steps that come down, above 0 and at most 1
-)->float: # The learning rate for this update
-    "Climb, then decay, eq. 4a.7; `ValueError` for numbers that make no schedule"
+    schedule:str='cosine', # 'cosine', 'linear', 'wsd', or 'constant': no decay
+    decay:float=0.2, # 'wsd' only: the share that comes down, 0 < decay <= 1
+)->float: # The learning rate for this update; for 0, where it starts
+    "Climb, then decay, eq. 4a.7 and 4a.8; `ValueError` for senseless numbers"
     check_schedule(max_lr, min_lr, warmup_steps, max_steps, schedule, decay)
-    if not step>=0: raise ValueError(f"step={step} must be 0 or more; the first update is step 0")
+    if not step>=0: raise ValueError(f"step={step}: updates are counted from 1")
     if step<warmup_steps: return max_lr*step/warmup_steps
     if schedule=='constant': return float(max_lr)
     if step>max_steps: return float(min_lr)
-    rest = max_steps-warmup_steps                             # steps after the climb
-    done = (step-warmup_steps)/max(1, rest)                   # 0 at the peak, 1 at the end
+    rest = max_steps-warmup_steps                        # steps after the climb
+    done = (step-warmup_steps)/max(1, rest)  # 0 at the peak, 1 at the end
     if schedule=='wsd':
-        fall = max(1, min(decay*max_steps, rest))             # steps that come down
-        height = min(1., (max_steps-step)/fall) if rest else 1.    # 1 at the peak, 0 at the end
+        fall = max(1, min(decay*max_steps, rest))        # steps that come down
+        height = min(1., (max_steps-step)/fall) if rest else 1.
     elif schedule=='linear': height = 1-done
     else: height = (1+math.cos(math.pi*done))/2
     return min_lr + height*(max_lr-min_lr)
@@ -172,10 +175,12 @@ def make_adamw(
     weight_decay:float=0.1, # For matrices and embeddings; vectors have none
     betas:tuple=(0.9,0.95), # Memory of the two running means
 )->torch.optim.AdamW: # torch's own
-    "AdamW for a model, fused where torch can; `ValueError` for settings without meaning"
+    "AdamW for a model, fused where torch can; `ValueError` for senseless settings"
     check_hypers(lr, betas, 1e-8, weight_decay)
     groups = [g for g in param_groups(model, weight_decay) if g['params']]
-    if not groups: raise ValueError("the whole model is frozen; free a part: p.requires_grad_()")
+    if not groups:
+        raise ValueError("the whole model is frozen; "
+                         "free a part: p.requires_grad_()")
     fused = all(p.device.type in FUSED for g in groups for p in g['params'])
     return torch.optim.AdamW(groups, lr=lr, betas=betas, fused=fused)
 
@@ -186,5 +191,6 @@ def set_lr(
 )->None:
     "Give every group its share of the rate"
     if not 0<=lr<math.inf:
-        raise ValueError(f"lr={lr} must be a finite number, 0 or more, or it spoils every weight")
+        raise ValueError(f"lr={lr} must be a finite number, 0 or more, "
+                         "or it spoils every weight")
     for g in optimizer.param_groups: g['lr'] = lr*g.get('lr_scale', 1.)
