@@ -32,8 +32,9 @@ def _windows(tokens, block_size):
     if block_size<1: raise ValueError(f"block_size={block_size} must be at least 1")
     tokens,n = np.asarray(tokens),len(tokens)
     if n<=block_size:
-        raise ValueError(f"{n:,} tokens are fewer than one window of {block_size:,}+1; "
-                         f"add text or lower block_size to {max(1, n-1)}")
+        raise ValueError(f"{n:,} tokens are fewer than one window of "
+                         f"{block_size:,}+1; add text or lower block_size to "
+                         f"{max(1, n-1)}")
     return np.lib.stride_tricks.sliding_window_view(tokens, block_size+1)
 
 def _pick(windows, starts, device):
@@ -293,8 +294,8 @@ def write_manifest(
     kept,dropped = sum(t.documents for t in tapes.values()),dict(dropped)
     m = dict(format=SET_FORMAT, lightbrain=__version__, dtype='uint16',
              tokenizer=tokenizer_info(tokenizer), origin=origin,
-             split_rule=f'{_RULE}{validation}', units=list(units), kept=kept,
-             seen=kept+sum(dropped.values()), dropped=dropped, leak=dict(leak),
+             split_rule=f'{_RULE}{validation}', units=list(units),
+             seen=kept+sum(dropped.values()), kept=kept, dropped=dropped, leak=dict(leak),
              notices=list(notices), questions=questions,
              splits={s: tapes[s].entry() for s in SPLITS}, **info)
     _no_side_is_empty(m, validation)
