@@ -268,10 +268,10 @@ def _sync_all(folder):
 @contextmanager
 def atomic_dir(
     path:str|Path, # The final folder; an older one is replaced as a whole
-    marker:str|None=None, # Name of the manifest, which proves an existing folder to be ours
+    marker:str|None=None, # Name of the manifest that proves an old folder ours
     ours=None, # Names of files that are ours all the same, as for `check_folder`
 ): # Yields a temporary folder to write into
-    "Fill a folder that appears under its name only when complete; on any error the old one stays"
+    "Fill a folder that appears only when complete; on any error the old one stays"
     path = _real(path)
     settle(path)
     check_folder(path, marker, ours)
@@ -279,17 +279,17 @@ def atomic_dir(
         _clean_up(path)
         ours = check_folder(path, marker, ours)
         work = beside(path, f'writing-{os.getpid()}')
-        new = work/'new'
-        old = work/'old'
+        new,old = work/'new',work/'old'
         try:
             new.mkdir(parents=True)
             yield new
             _sync_all(new)
-            if not _swap(new, old, path, ours): _swap_inside(new, path, ours, marker)
+            if not _swap(new, old, path, ours):
+                _swap_inside(new, path, ours, marker)
         finally:
             if old.exists() and not path.exists(): old.rename(path)
-            keep = (work/'ready').exists() or new.exists() and old.exists()
-            if not keep: shutil.rmtree(work, ignore_errors=True)
+            if not (work/'ready').exists() and not (new.exists() and old.exists()):
+                shutil.rmtree(work, ignore_errors=True)
 
 # %% ../nbs/00b_files.ipynb #5a229f9a
 def atomic_write(
@@ -316,9 +316,9 @@ def file_sha256(
 
 # %% ../nbs/00b_files.ipynb #7d19e0c5
 def seal(
-    manifest:dict, # Anything JSON can hold, with a 'format' such as 'lightbrain-lesson-1'
+    manifest:dict, # What JSON can hold, with a 'format' like 'lightbrain-lesson-1'
 )->str: # JSON; store it with `atomic_write`, or as UTF-8 bytes
-    "A manifest as text, sealed with the sha256 of its own content; an older seal is replaced"
+    "A manifest as text, sealed with the sha256 of its own content"
     body = json.loads(json.dumps(manifest))      # as it will be read
     body.pop('seal', None)
     text = json.dumps(body, sort_keys=True, ensure_ascii=False)
@@ -345,8 +345,8 @@ def read_sealed(
     except (ValueError, TypeError, AttributeError, RecursionError): sound = False
     if not sound: raise ValueError(f"'{path}' is not as it was written; {way_out}")
     if m.get('format')!=format:
-        raise OtherFormat(f"'{path}' has format {m.get('format')!r}, this version reads "
-            f"{format!r}; {way_out}")
+        raise OtherFormat(f"'{path}' has format {m.get('format')!r}, "
+            f"this version reads {format!r}; {way_out}")
     return m
 
 # %% ../nbs/00b_files.ipynb #90c4b7ea
@@ -354,9 +354,11 @@ def hash_int(
     *key, # Whatever identifies the number: an id, or a seed and a step
     bits:int=63, # Size of the number, 1 to 256
 )->int: # 0 <= h < 2**bits
-    "The first bits of the sha256 of a key: a number that looks random and never changes"
-    if not 1<=bits<=256: raise ValueError(f"bits={bits} is outside 1..256, all there are; use 63")
-    digest = hashlib.sha256('/'.join(map(str, key)).encode('utf-8', 'surrogatepass')).digest()
+    "The first bits of the sha256 of a key: they look random and never change"
+    if not 1<=bits<=256:
+        raise ValueError(f"bits={bits} is outside 1..256, all there are; use 63")
+    raw = '/'.join(map(str, key)).encode('utf-8', 'surrogatepass')
+    digest = hashlib.sha256(raw).digest()
     return int.from_bytes(digest, 'big')>>256-bits
 
 # %% ../nbs/00b_files.ipynb #97ad6039
@@ -364,17 +366,17 @@ def progress_bar(
     *args, # As for `tqdm`
     **kwargs, # As for `tqdm`: `total`, `desc`, `unit`, `disable`, ...
 ): # A tqdm bar
-    "A tqdm bar that moves on a terminal or in a notebook, and stays brief in a log file"
+    "A tqdm bar that moves where somebody looks, and stays brief in a log file"
     from tqdm.auto import tqdm
     live = sys.stderr.isatty() or tqdm.__name__=='tqdm_notebook'
-    defaults = dict(mininterval=0.2 if live else 10, maxinterval=30, dynamic_ncols=True)
-    return tqdm(*args, **defaults | kwargs)
+    pace = dict(mininterval=0.2 if live else 10, maxinterval=30, dynamic_ncols=True)
+    return tqdm(*args, **pace | kwargs)
 
 # %% ../nbs/00b_files.ipynb #c3f5a004
 _OBEYED = re.compile('[\0-\x08\x0b-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069]')
 
 def printable(
     text:str, # From a file, its name, or a model
-)->str: # Blanks, tabs and line ends stay; control characters become escapes such as \\x1b
+)->str: # Blanks, tabs and line ends stay; what commands becomes an escape: \\x1b
     "A text that a terminal only prints"
     return _OBEYED.sub(lambda m: ascii(m[0])[1:-1], text)
