@@ -107,15 +107,16 @@ def _live():
 
 def explore(
     draw, # Draws one picture from keyword values
-    static:dict, # Values for the picture that needs no kernel
+    static:dict, # Values of the first picture, and of the only one where no kernel runs
     **controls, # ipywidgets shorthand, e.g. temp=(0.1,2.0,0.1)
 )->None:
-    "Draw the `static` picture always; add sliders where a live kernel can"
-    draw(**static)
-    if not _live(): return
+    "Draw one picture; where a kernel runs, one with sliders in its place"
+    if not _live(): return draw(**static)
     try: from ipywidgets import interact
-    except ImportError: return print('pip install ipywidgets for the sliders')
-    interact(draw, **controls)
+    except ImportError:
+        draw(**static)
+        return print('pip install ipywidgets for the sliders')
+    interact(partial(draw, **static), **controls)
 
 # %% ../nbs/00_core.ipynb #d00eaeb7
 def pick_dtype(

@@ -24,7 +24,8 @@ def decide(
 )->str: # 'yes', 'no' or 'maybe'
     "The verdict that follows from a P value, eq. 0.1"
     if not 0<p<=1:
-        raise ValueError(f"p={p} is not a P value; it must be above 0, at most 1, for example 0.03")
+        raise ValueError(f"p={p} is not a P value; it must be above 0, at most 1, "
+                         "for example 0.03")
     return 'yes' if p<0.05 else 'maybe' if p<0.1 else 'no'
 
 # %% ../nbs/00a_corpus.ipynb #b7c7cb3b
@@ -32,7 +33,7 @@ def interval(
     diff:float, # Difference between the groups, above 0
     p:float, # Its two-sided P value, above 0 and below 1
 )->tuple: # (low, high), in the unit of `diff`
-    "The 95% confidence interval of a difference with this P value (normal approximation)"
+    "The 95% interval of a difference with this P value (normal approximation)"
     z = NormalDist().inv_cdf(1-p/2)
     half = NormalDist().inv_cdf(0.975)*diff/z
     return diff-half, diff+half
@@ -40,25 +41,29 @@ def interval(
 # %% ../nbs/00a_corpus.ipynb #6e1c04b6
 ONSETS = ('zor vel brax tym quel nar dov fis gol jur '
           'kel mav pry sul tev ulv wex yar zil crov').split()
-ENDINGS = 'vexil quorin zantor thrix lumdex dorban ganeth plorn runda tivorn moxel'.split()
+ENDINGS = ('vexil quorin zantor thrix lumdex dorban '
+           'ganeth plorn runda tivorn moxel').split()
 STEMS = ('brolv sundr velm tarqu quist marnd dolv frenj grath hask '
          'jelm kordr lorv nusk plenq rask selv torv wendr yolb').split()
 KINDS = ('fever neuropathy rash palsy colitis migraine anaemia arthritis insomnia '
          'dermatitis syndrome').split()
-OUTCOMES = ('pain|fatigue|itching|swelling|stiffness|nausea|dizziness|breathlessness|cramps|tremor|'
-            'joint pain|night sweats|muscle weakness|headache|cough|thirst|back pain|'
-            'restlessness').split('|')
-PEOPLE = 'adults|children|women|men|older adults|patients|adolescents|volunteers'.split('|')
-PLACES = 'two clinics|one hospital|six centres|a rural clinic|four hospitals|three wards'.split('|')
+OUTCOMES = ('pain|fatigue|itching|swelling|stiffness|nausea|dizziness|'
+            'breathlessness|cramps|tremor|joint pain|night sweats|muscle weakness|'
+            'headache|cough|thirst|back pain|restlessness').split('|')
+PEOPLE = ('adults|children|women|men|older adults|patients|adolescents|'
+          'volunteers').split('|')
+PLACES = ('two clinics|one hospital|six centres|a rural clinic|four hospitals|'
+          'three wards').split('|')
 CONTROLS = 'placebo|usual care|no treatment|dummy pills'.split('|')
 
 # %% ../nbs/00a_corpus.ipynb #15217702
-FIELDS = dict(                                                       # each value equally likely
+FIELDS = dict(                                           # each value equally likely
     drug=[a+b for a in ONSETS for b in ENDINGS],
     cond=[f'{s}{e} {k}' for s in STEMS for e in ('ic','al','oid') for k in KINDS],
     out=OUTCOMES, who=PEOPLE, ctl=CONTROLS, place=PLACES,
-    n=range(20, 3000), wk=range(2, 53),                              # patients, weeks
-    fell=['fell','improved'], base=[o/10 for o in range(5, 91)])     # points without the drug
+    n=range(20, 3000), wk=range(2, 53),                  # patients, weeks
+    fell=['fell','improved'],
+    base=[o/10 for o in range(5, 91)])                   # points without the drug
 
 # %% ../nbs/00a_corpus.ipynb #bf9073f4
 BACKGROUND = [
@@ -84,6 +89,8 @@ RESULTS = [
     'On {drug}, {out} {fell} by {all}, against {base} on {ctl} ({p}).',
     'Compared with {ctl}, {out} {fell} by {diff} more points ({ev}).',
     '{Drug} and {ctl} differed by {diff} points of {out} ({ev}).']
+
+# %% ../nbs/00a_corpus.ipynb #00a0d081
 QUESTIONS = [
     'Does {drug} reduce {out} in {cond}?',
     'Is {drug} effective for {out} in {cond}?',
@@ -103,36 +110,42 @@ ANSWERS = dict(
            'With {p}, the effect on {out} is uncertain.'])
 
 # %% ../nbs/00a_corpus.ipynb #070beca3
-P_VALUES = dict(yes=[0.01,0.02,0.03,0.04]*3+[0.0005]*4,                  # a quarter is very small
-                maybe=[o/100 for o in range(5, 10)], no=[o/100 for o in range(10, 100)])
-WITH_INTERVAL = 0.4                                                      # share that prints it
+P_VALUES = dict(yes=[0.01,0.02,0.03,0.04]*3+[0.0005]*4,      # a quarter very small
+                maybe=[o/100 for o in range(5, 10)],
+                no=[o/100 for o in range(10, 100)])
+WITH_INTERVAL = 0.4                                          # share that prints it
 
 def _results(p):
     "All results with this P value, equally likely: as text, difference, interval"
-    said,z = 'P < 0.001' if p<0.001 else f'P = {p:.2f}',NormalDist().inv_cdf(1-p/2)
-    for half in range(20, 61, 5):                                        # tenths of a point
+    said = 'P < 0.001' if p<0.001 else f'P = {p:.2f}'
+    z = NormalDist().inv_cdf(1-p/2)
+    for half in range(20, 61, 5):                                # tenths of a point
         diff = round(half*z/1.96)
         yield said,diff/10,f'95% CI {(diff-half)/10:.1f} to {(diff+half)/10:.1f}'
 
 EVIDENCE = {v: [o for p in ps for o in _results(p)] for v,ps in P_VALUES.items()}
 
+# %% ../nbs/00a_corpus.ipynb #00a0d083
 def _fill(r, verdict):
     "Every field of a record, with evidence for this verdict"
     f = {k: r.choice(v) for k,v in FIELDS.items()}
     said,diff,ci = r.choice(EVIDENCE[verdict])
     ev = f'{ci}, {said}' if r.random()<WITH_INTERVAL else said
     f |= dict(p=said, diff=diff, all=round(diff+f['base'], 1), ev=ev)
-    return f | {k.capitalize(): f[k].capitalize() for k in ('drug','cond','out','who')}
+    words = 'drug','cond','out','who'
+    return f | {k.capitalize(): f[k].capitalize() for k in words}
 
 # %% ../nbs/00a_corpus.ipynb #00a0d006
-VERDICTS = dict(yes=276, no=169, maybe=55)   # how PubMedQA's official test half is divided
-FIRST_PUBID = 900_000_000                    # far above any real PubMed number: nobody looks one up
+VERDICTS = dict(yes=276, no=169, maybe=55)   # PubMedQA's official test half
+FIRST_PUBID = 900_000_000                    # far above any real PubMed number
+
+_SECTIONS = 'BACKGROUND','METHODS','RESULTS'
 
 def _record(i, f, verdict, question, why, **sections):
     meshes = [f['cond'].title(), f['Drug'], f['who'].title(), 'Synthetic Record']
-    context = dict(contexts=list(sections.values()), labels=[*sections], meshes=meshes)
-    return dict(pubid=FIRST_PUBID+i, question=question, long_answer=why, final_decision=verdict,
-                context=context)
+    context = dict(contexts=[*sections.values()], labels=[*sections], meshes=meshes)
+    return dict(pubid=FIRST_PUBID+i, question=question, long_answer=why,
+                final_decision=verdict, context=context)
 
 # %% ../nbs/00a_corpus.ipynb #00a0d007
 def _easy(r, i):
@@ -140,9 +153,9 @@ def _easy(r, i):
     verdict = r.choices(list(VERDICTS), VERDICTS.values())[0]
     f = _fill(r, verdict)
     parts = BACKGROUND,METHODS,RESULTS,QUESTIONS,ANSWERS[verdict]
-    background,methods,results,question,why = (r.choice(o).format(**f) for o in parts)
-    return _record(i, f, verdict, question, why, BACKGROUND=background, METHODS=methods,
-                   RESULTS=results)
+    said = [r.choice(o).format(**f) for o in parts]
+    sections,(question,why) = dict(zip(_SECTIONS, said)),said[3:]
+    return _record(i, f, verdict, question, why, **sections)
 
 # %% ../nbs/00a_corpus.ipynb #00a0d003
 SCALES = ['High scores meant {mean} {out}.',
@@ -150,10 +163,13 @@ SCALES = ['High scores meant {mean} {out}.',
           'A higher score stood for {mean} {out}.']
 CHANGES = ['With {drug}, scores {moved} by {diff} points ({ev}).',
            'Scores {moved} by {diff} points on {drug} ({ev}).',
-           'Compared with {ctl}, scores {moved} {diff} points more on {drug} ({ev}).',
+           'Compared with {ctl}, scores {moved} {diff} points more '
+               'on {drug} ({ev}).',
            '{Drug} patients had scores that {moved} by {diff} points ({ev}).']
-MOVED = dict(rose=['rose','increased','went up'], fell=['fell','decreased','went down'])
-MEANS = dict(good=['mild','weak','rare'], bad=['severe','strong','frequent'])   # a high score
+MOVED = dict(rose=['rose','increased','went up'],
+             fell=['fell','decreased','went down'])
+MEANS = dict(good=['mild','weak','rare'],                  # of a high score
+             bad=['severe','strong','frequent'])
 ASKED = dict(
     helped=['Does {drug} relieve {out}?', 'Is {drug} better than {ctl} for {out}?',
             'Does {drug} help {who} with {cond}?', 'Can {drug} ease {out}?'],
@@ -166,25 +182,29 @@ ASKED = dict(
 def _harder(r, i):
     "Scores on a scale; only both sentences together answer"
     rose,good = r.random()<0.5,r.random()<0.5
-    f = _fill(r, 'yes') | dict(moved=r.choice(MOVED['rose' if rose else 'fell']),
-                               mean=r.choice(MEANS['good' if good else 'bad']))
+    f = _fill(r, 'yes')
+    f |= dict(moved=r.choice(MOVED['rose' if rose else 'fell']))
+    f |= dict(mean=r.choice(MEANS['good' if good else 'bad']))
     def say(templates): return r.choice(templates).format(**f)
     results = [say(SCALES),say(CHANGES)]
     r.shuffle(results)
-    answers,kinds = dict(helped=rose==good, rose=rose, good=good),r.sample(list(ASKED), 3)
+    answers = dict(helped=rose==good, rose=rose, good=good)
+    kinds = r.sample(list(ASKED), 3)
     asked = [[say(ASKED[k]), 'yes' if answers[k] else 'no'] for k in kinds]
     question,verdict = asked[kinds.index('helped')]
-    return _record(i, f, verdict, question, '', BACKGROUND=say(BACKGROUND), METHODS=say(METHODS),
-                   RESULTS=' '.join(results)) | dict(asked=asked)
+    sections = dict(BACKGROUND=say(BACKGROUND), METHODS=say(METHODS),
+                    RESULTS=' '.join(results))
+    return _record(i, f, verdict, question, '', **sections) | dict(asked=asked)
 
 # %% ../nbs/00a_corpus.ipynb #a54562a3
 def synthetic_record(
     i:int, # Number of the record, from 0
     seed:int=0, # Another seed, another corpus
     level:int=2, # 1: a P value answers; 2: only two sentences together do
-)->dict: # One record with the fields of PubMedQA's Hugging Face copy; level 2: `asked`, too
+)->dict: # The fields of PubMedQA's Hugging Face copy; on level 2 `asked`, too
     "Invent record `i`: a pure function of `(seed, level, i)`"
-    if level not in (1, 2): raise ValueError(f"level={level} does not exist; choose 1 or 2")
+    if level not in (1, 2):
+        raise ValueError(f"level={level} does not exist; choose 1 or 2")
     r = random.Random(f'lightbrain/{seed}/{level}/{i}')
     return _easy(r, i) if level==1 else _harder(r, i)
 
@@ -193,8 +213,8 @@ def synthetic_records(
     n:int, # How many; 20,000 take a second or two
     seed:int=0, # Another seed, another corpus
     level:int=2, # As for `synthetic_record`
-)->list: # Records 0..n-1, each about 60 words of synthetic text
-    "Invent `n` PubMedQA-shaped records about drugs and conditions that do not exist"
+)->list: # Records 0..n-1, a short abstract and a question each
+    "Invent `n` PubMedQA-shaped records about drugs that do not exist"
     if n<1: raise ValueError(f"n={n} records is not a corpus; ask for at least 1")
     return [synthetic_record(i, seed, level) for i in range(n)]
 
@@ -224,12 +244,12 @@ def _contexts(o):
 ANSWER = '\nAnswer:'                         # what a verdict follows
 
 def render_record(
-    record:dict, # Has `question`, `context`; for the answer `final_decision` and/or `long_answer`
+    record:dict, # `question`, `context`; `final_decision`, `long_answer` or both
     answer:bool=True, # False stops after 'Answer:', which makes a prompt
 )->str: # 'Abstract: ...\nQuestion: ...\nAnswer: yes. ...'
     "Lay a PubMedQA record out as text"
     abstract = ' '.join(_contexts(record))
-    if answer and record.get('asked'):                               # several questions, level 2
+    if answer and record.get('asked'):                  # several questions, level 2
         return f'Abstract: {abstract}'+''.join(f'\nQuestion: {q}{ANSWER} {verdict}.'
                                                for q,verdict in record['asked'])
     text = f"Abstract: {abstract}\nQuestion: {record['question']}{ANSWER}"
@@ -248,16 +268,18 @@ def records_in(
     context = dict(contexts=[abstract.removeprefix('Abstract: ')])
     parts = [o.partition(ANSWER) for o in asked]
     found = [(q, re.match(r' (yes|no|maybe)\b', said)) for q,_,said in parts]
-    return [dict(question=q, context=context, final_decision=m[1]) for q,m in found if m]
+    return [dict(question=q, context=context, final_decision=m[1])
+            for q,m in found if m]
 
 # %% ../nbs/00a_corpus.ipynb #7be3a9d4
 def pubmed_id(
     value, # A field that may hold a PubMed id: 7, '7', 7.0, 'PMID: 7'
 )->int|None: # The number, or None
     "Find a PubMed id where one is expected"
-    if isinstance(value, float) and value.is_integer(): value = int(value)      # pandas has such
+    if isinstance(value, float) and value.is_integer(): value = int(value)  # pandas
     if isinstance(value, bool) or not isinstance(value, (str,Integral)): return None
-    m = re.fullmatch(r'(?:pmid:?\s*)?0*([1-9][0-9]{0,9})(?:\.0)?', str(value).strip(), re.I)
+    number = r'(?:pmid:?\s*)?0*([1-9][0-9]{0,9})(?:\.0)?'
+    m = re.fullmatch(number, str(value).strip(), re.I)
     return int(m[1]) if m else None
 
 # %% ../nbs/00a_corpus.ipynb #17327738
@@ -276,18 +298,19 @@ def pubmedqa_record(
 )->dict: # A record with `pubid question context long_answer final_decision`
     "Bring a PubMedQA record to the shape of the Hugging Face copy"
     if isinstance(o, dict) and 'QUESTION' in o:
-        o = {new: o[old] for old,new in _AUTHORS.items() if old in o} | {
-            'context': {new: o[old] for old,new in _CONTEXT.items() if old in o}}
+        context = {new: o[old] for old,new in _CONTEXT.items() if old in o}
+        o = {new: o[old] for old,new in _AUTHORS.items() if old in o}
+        o['context'] = context
     contexts,number = _contexts(o),o.get('pubid', pubid)
     if number not in (None, '', 0) and pubmed_id(number) is None:
-        raise ValueError(f"not a PubMedQA record: its PubMed id is {str(number)[:20]!r}, but must "
-                         "be a number")
-    said = o.get('final_decision') or ''
-    plain = said.strip(' .\t\r\n').lower()                            # 'YES', 'no ', 'Maybe.'
+        raise ValueError("not a PubMedQA record: its PubMed id is "
+                         f"{str(number)[:20]!r}, but must be a number")
+    plain = (o.get('final_decision') or '').strip(' .\t\r\n').lower()  # 'Maybe.'
     if plain in VERDICTS: o = {**o, 'final_decision': plain}
     context = {k: _characters(_as_list(v)) if k.endswith('_pred') else _as_list(v)
                for k,v in o['context'].items()}
-    return {**o, 'pubid': pubmed_id(number) or 0, 'context': context | {'contexts': list(contexts)}}
+    context['contexts'] = list(contexts)
+    return {**o, 'pubid': pubmed_id(number) or 0, 'context': context}
 
 # %% ../nbs/00a_corpus.ipynb #00a0d020
 def entropy(
@@ -325,11 +348,12 @@ def _nats(results, lists):
     nats = dict(wording=sum(log(len(o)) for o in lists))
     for k,values in _VALUES.items():
         unseen = 1.
-        for templates in lists: unseen *= _mean([k not in _fields(t) for t in templates])
+        for o in lists: unseen *= _mean([k not in _fields(t) for t in o])
         nats[k] = (1-unseen)*entropy(values)
     w,plain = WITH_INTERVAL,entropy(_without_interval(results))
-    room = sum(_mean(['ev' in _fields(t) for t in o]) for o in lists)   # for an interval
-    nats['evidence'] = plain+room*(entropy(Counter(yes=w, no=1-w))+w*(entropy(results)-plain))
+    room = sum(_mean(['ev' in _fields(t) for t in o]) for o in lists)
+    printed = entropy(Counter(yes=w, no=1-w))+w*(entropy(results)-plain)
+    nats['evidence'] = plain+room*printed
     return nats
 
 # %% ../nbs/00a_corpus.ipynb #00a0d024
@@ -372,17 +396,20 @@ def _record_length(measure, level):
 
 # %% ../nbs/00a_corpus.ipynb #00a0d035
 def entropy_floor(
-    tokenizer=None, # Cuts by GPT-2's pattern; without one, there is no floor per token
+    tokenizer=None, # Cuts by GPT-2's pattern; without one, no floor per token
     level:int=2, # As for `synthetic_record`
-)->dict: # `record` nats, its parts `by` field, `bits_per_byte`; `tokens`, nats a `token`
-    "The loss that no model can beat on invented records, from the generator's own probabilities"
-    if level not in (1, 2): raise ValueError(f"level={level} does not exist; choose 1 or 2")
+)->dict: # Nats of a `record`, `by` field, a `token`; `tokens`; `bits_per_byte`
+    "The loss that no model can beat on invented records, from the generator itself"
+    if level not in (1, 2):
+        raise ValueError(f"level={level} does not exist; choose 1 or 2")
     by = Counter(order=log(2)+log(6) if level==2 else 0., verdict=0.)
-    if level==1: by['evidence'] += entropy(Counter(VERDICTS))        # a P value says both
+    if level==1: by['evidence'] += entropy(Counter(VERDICTS))   # P tells it, too
     for share,_,*kind in _kinds(level):
         for k,v in _nats(*kind).items(): by[k] += share*v
     floor = dict(record=sum(by.values()), by=dict(by))
-    floor['bits_per_byte'] = floor['record']/log(2)/_record_length(lambda o: len(o.encode()), level)
+    size = _record_length(lambda o: len(o.encode()), level)
+    floor['bits_per_byte'] = floor['record']/log(2)/size
     if tokenizer is None: return floor
-    tokens = _record_length(lambda o: len(tokenizer.encode_ordinary(o)), level)+1   # <|endoftext|>
+    def n_tokens(text): return len(tokenizer.encode_ordinary(text))
+    tokens = _record_length(n_tokens, level)+1                   # <|endoftext|>
     return floor | dict(tokens=tokens, token=floor['record']/tokens)

@@ -22,40 +22,44 @@ from .tokenizer import gpt2_tokenizer, to_tiktoken, tokenizer_files
 def _settings(layer):
     "What a layer computes beside its weights; dropout does nothing after training"
     if isinstance(layer, nn.Dropout): return ''
-    numbers = {k: v for k,v in vars(layer).items() if isinstance(v, (int,float)) and k!='training'}
-    return f'{layer.extra_repr()} {numbers | dict(dropout=0, fused=0)}'
+    fixed = {k: v for k,v in vars(layer).items() if isinstance(v, (int,float))}
+    return f'{layer.extra_repr()} {fixed | dict(training=0, dropout=0, fused=0)}'
 
-def _changed(layer):
-    "Does anybody change what a layer gives, from outside?"
-    hooks = layer._forward_hooks or layer._forward_pre_hooks
-    return bool(hooks) or 'forward' in vars(layer)
+def _otherwise(have, must):
+    "What a layer has that GPT-2's has not; '' if nothing"
+    if have is None: return 'is missing'
+    if must is None: return 'is not part of a GPT-2'
+    if type(have)!=type(must):
+        return f'is {type(have).__name__}, not {type(must).__name__}'
+    if _settings(have)!=_settings(must): return f'is {have}, not {must}'
+    hooks = have._forward_hooks or have._forward_pre_hooks
+    return 'is changed from outside' if hooks or 'forward' in vars(have) else ''
 
+# %% ../nbs/08_export.ipynb #08e000a0
 def check_plain(
     model:GPT, # Any model
 )->None:
     "`ValueError` that names the layer where a model is not what GPT-2's layout says"
-    with torch.device('meta'): plain = GPT(model.config)                 # shapes only
+    with torch.device('meta'): plain = GPT(model.config)             # shapes only
     found,want = dict(model.named_modules()),dict(plain.named_modules())
     for name in want | found:
-        have,must = found.get(name),want.get(name)
-        why = ('is missing' if have is None else 'is not part of a GPT-2' if must is None else
-            f'is {type(have).__name__}, not {type(must).__name__}' if type(have)!=type(must) else
-            f'is {have}, not {must}' if _settings(have)!=_settings(must) else
-            'is changed from outside, by a hook' if _changed(have) else '')
-        if why: raise ValueError(f"layer {name or 'GPT'} {why}; no other program would know")
+        if why := _otherwise(found.get(name), want.get(name)):
+            raise ValueError(f"layer {name or 'GPT'} {why}; no other program would know")
     if model.lm_head.weight is not model.transformer.wte.weight:
-        raise ValueError('layer lm_head has weights of its own, GPT-2 ties it to transformer.wte')
+        raise ValueError('layer lm_head has weights of its own, GPT-2 ties it to '
+            'transformer.wte; no other program would know')
     for name,p in model.named_parameters():
-        if not p.isfinite().all(): raise ValueError(f'{name} holds NaN or infinite numbers; '
-            'go back to a checkpoint from before')
+        if not p.isfinite().all():
+            raise ValueError(f'{name} holds NaN or infinite numbers; go back to a '
+                'checkpoint from before')
 
 # %% ../nbs/08_export.ipynb #08e00014
 def _own_tokenizer(model):
     "The tokenizer that goes into an export; `ValueError` without one"
-    tok = model.tokenizer or (gpt2_tokenizer() if model.config.vocab_size==50257 else None)
-    if tok is None: raise ValueError('the model has no tokenizer, and without it nobody can use '
-        'the file; set model.tokenizer')
-    return tok
+    if model.tokenizer is not None: return model.tokenizer
+    if model.config.vocab_size==50257: return gpt2_tokenizer()
+    raise ValueError('the model has no tokenizer, and without it nobody can use the file; '
+        'set model.tokenizer')
 
 def to_transformers(
     model:GPT, # A plain GPT-2; its `tokenizer` goes with it
@@ -81,12 +85,13 @@ def _graph(model):
     if T>1: free[1] = torch.export.Dim('length', min=1, max=T)
     log = logging.getLogger('torch.onnx')
     before = log.level
-    log.setLevel(logging.ERROR)                    # it misses torchvision, which nobody needs here
+    log.setLevel(logging.ERROR)                # it misses torchvision, which we do not need
     try:
         with warnings.catch_warnings():
             warnings.simplefilter('ignore')
-            return torch.onnx.export(_Scores(model).eval(), (torch.zeros(2, min(T, 8)).long(),),
-                dynamic_shapes=(free,), input_names=['ids'], output_names=['logits'], dynamo=True,
+            example = torch.zeros(2, min(T, 8)).long()
+            return torch.onnx.export(_Scores(model).eval(), (example,), dynamo=True,
+                dynamic_shapes=(free,), input_names=['ids'], output_names=['logits'],
                 opset_version=18, verbose=False)
     finally: log.setLevel(before)
 
@@ -99,27 +104,30 @@ def _needs(name):
     except ImportError: raise ValueError(f"'{name}' is not installed; "
         'pip install "lightbrain[export]"') from None
 
+def _about(model):
+    "README.md of an ONNX folder"
+    c = model.config
+    return (f'# A LightBrain model for ONNX Runtime\n\n> {DISCLAIMER}\n\n`model.onnx` takes `ids`, '
+        f'int64 (batch, length up to {c.block_size}), and gives `logits`, float32 (batch, length, '
+        f'{c.vocab_size}). Draw from the first {model.n_tokens} of them only.\n').encode()
+
+# %% ../nbs/08_export.ipynb #08e000a1
 def to_onnx(
     model:GPT, # A plain GPT-2; its `tokenizer` goes with it
-    out:str|Path, # Folder to write; an export that we made there is replaced as a whole
+    out:str|Path, # Folder to write; an export of ours there is replaced as a whole
 )->Path: # The folder: model.onnx, vocab.json, merges.txt, README.md
-    "Write ids (B,T) -> logits (B,T,V) for ONNX Runtime, float32, any B, T up to the context"
+    "Write ids (B,T) -> logits (B,T,V) for ONNX Runtime, any B, T up to the context"
     check_plain(model)
-    files = tokenizer_files(_own_tokenizer(model))
+    files = tokenizer_files(_own_tokenizer(model)) | {'README.md': _about(model)}
     _needs('onnxscript')
     settle(out)
     check_folder(out, _SEALS)
     was = model.training
     try: program = _graph(model.eval())
     finally: model.train(was)
-    c = model.config
-    about = (f'# A LightBrain model for ONNX Runtime\n\n> {DISCLAIMER}\n\n`model.onnx` takes '
-        f'`ids`, int64 (batch, length up to {c.block_size}), and gives `logits`, float32 (batch, '
-        f'length, {c.vocab_size}). Draw from the first {model.n_tokens} of them only.\n')
     with atomic_dir(out, marker=_SEALS) as d:
-        program.save(str(d/'model.onnx'), include_initializers=True, external_data=False)
+        program.save(str(d/'model.onnx'), external_data=False)
         for name,data in files.items(): (d/name).write_bytes(data)
-        (d/'README.md').write_text(about, encoding='utf-8')
         seals = {o.name: file_sha256(o) for o in sorted(d.iterdir())}
         (d/_SEALS).write_bytes(seal(dict(format=_FORMAT, files=seals)).encode())
     return Path(out)
@@ -149,13 +157,16 @@ def _gguf_tokenizer(w, tokenizer):
     w.add_tokenizer_pre('gpt-2')
     w.add_token_list(tokens)
     w.add_token_types([kind.CONTROL if o in special else kind.NORMAL for o in tokens])
-    w.add_token_merges(files['merges.txt'].decode().split('\n')[1:-1])     # the first names a version
+    lines = files['merges.txt'].decode().split('\n')
+    w.add_token_merges(lines[1:-1])                # the first names a version
     w.add_bos_token_id(tokenizer.eot_token)
     w.add_eos_token_id(tokenizer.eot_token)
     w.add_add_bos_token(False)
 
-def _gguf_sizes(w, config):
+def _gguf_sizes(w, config, dtype):
     "Write the sizes into a GGUF file"
+    kinds = _needs('gguf').LlamaFileType
+    w.add_file_type(kinds.MOSTLY_F16 if dtype=='float16' else kinds.ALL_F32)
     w.add_name('LightBrain')
     w.add_description(DISCLAIMER)
     w.add_context_length(config.block_size)
@@ -164,6 +175,14 @@ def _gguf_sizes(w, config):
     w.add_block_count(config.n_layer)
     w.add_head_count(config.n_head)
     w.add_layer_norm_eps(1e-5)
+
+def _gguf_close(w, path):
+    "Write all that was added, and have it on the disk"
+    w.write_header_to_file()
+    w.write_kv_data_to_file()
+    w.write_tensors_to_file()
+    w.close()
+    fsync(path)
 
 def _check_gguf(out):
     "`ValueError` if a file cannot be written there, or one that is no GGUF would be lost"
@@ -178,7 +197,7 @@ def _check_gguf(out):
 def to_gguf(
     model:GPT, # A plain GPT-2; its `tokenizer` goes with it
     out:str|Path, # File to write, such as model.gguf; an older GGUF file is replaced
-    dtype:str='float32', # Of the matrices: 'float32', or 'float16' for half the size
+    dtype:str='float32', # Of the matrices; 'float16' takes half the room
 )->Path: # The file
     "Write one file for llama.cpp: sizes, tokenizer and weights"
     if dtype not in ('float32','float16'):
@@ -190,23 +209,18 @@ def to_gguf(
     work = out.with_name(f'.{out.name}.writing-{os.getpid()}')
     try:
         w = gguf.GGUFWriter(work, 'gpt2')
-        _gguf_sizes(w, model.config)
-        w.add_file_type(gguf.LlamaFileType.MOSTLY_F16 if dtype=='float16'
-            else gguf.LlamaFileType.ALL_F32)
+        _gguf_sizes(w, model.config, dtype)
         _gguf_tokenizer(w, tokenizer)
-        for name,p in model.named_parameters(): w.add_tensor(gguf_name(name), _rows(model, name, dtype))
-        w.write_header_to_file()
-        w.write_kv_data_to_file()
-        w.write_tensors_to_file()
-        w.close()
-        fsync(work)
+        for name in dict(model.named_parameters()):
+            w.add_tensor(gguf_name(name), _rows(model, name, dtype))
+        _gguf_close(w, work)
         os.replace(work, out)
     finally: work.unlink(missing_ok=True)
     return out
 
 # %% ../nbs/08_export.ipynb #08e0001f
 def _rows(model, name, dtype):
-    "A weight as GGUF holds it: no rows to spare, matrices in `dtype`; `ValueError` if it is too large"
+    "A weight as GGUF holds it: no rows to spare, matrices in `dtype`; `ValueError` if too large"
     p = dict(model.named_parameters())[name].detach().float().cpu()
     if name=='transformer.wte.weight': p = p[:model.n_tokens]
     small = p.ndim==1 or name=='transformer.wpe.weight'           # llama.cpp wants these in float32

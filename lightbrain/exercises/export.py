@@ -67,7 +67,8 @@ check_same_model = Exercise('same_model', _same, _logit_cases, minutes=15, level
         'a mean hides one token that is wrong': lambda a,b,eps: _same(a, b, eps, how=torch.mean),
         'the same likeliest token is not the same model':
             lambda a,b,eps: bool((a.argmax(-1)==b.argmax(-1)).all()),
-        'each row has a constant of its own': lambda a,b,eps: _same(a, b, eps, lambda o: o-o.mean()),
+        'each row has a constant of its own':
+            lambda a,b,eps: _same(a, b, eps, lambda o: o-o.mean()),
         'softmax runs along the vocabulary, not along the sentence':
             lambda a,b,eps: _same(a, b, eps, lambda o: o.log_softmax(0)),
         'you compare the first row only':
