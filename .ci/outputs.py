@@ -5,8 +5,9 @@
     python .ci/outputs.py stamp nbs/03_attention.ipynb     # the outputs were stored another way just now: remember the code only
 
 What counts is the code down to the last cell that has an output: blank lines, comments and `#|` lines may change."""
-import hashlib, json, os, re, subprocess, sys, time
+import base64, hashlib, io, json, os, re, subprocess, sys, time
 from pathlib import Path
+from PIL import Image
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -27,8 +28,25 @@ def fingerprint(
 
 def stale(nb): return (found := fingerprint(nb)) is not None and nb['metadata'].get('lightbrain', {}).get('outputs')!=found
 
+def smaller(
+    png, # A picture in base64
+)->str: # The same picture in 256 colours, which a plot has not, if that saves a fifth
+    "Pictures are stored at twice their size, for sharp screens; so that a lesson still opens at once"
+    image = Image.open(io.BytesIO(base64.b64decode(png)))
+    if image.mode=='P': return png
+    white = Image.new('RGBA', image.size, 'white')
+    out = io.BytesIO()
+    Image.alpha_composite(white, image.convert('RGBA')).convert('RGB').quantize(256).save(out, 'png', optimize=True)
+    return base64.b64encode(out.getvalue()).decode() if len(out.getvalue())<0.8*len(png)*3/4 else png
+
+def shrink(nb):
+    for c in nb['cells']:
+        for o in c.get('outputs', []):
+            if 'image/png' in o.get('data', {}): o['data']['image/png'] = smaller(''.join(o['data']['image/png']))
+
 def stamp(path, seconds=None):
     nb = read(path)
+    shrink(nb)
     nb['metadata'].setdefault('lightbrain', {})
     if found := fingerprint(nb): nb['metadata']['lightbrain']['outputs'] = found
     if seconds is not None: nb['metadata']['lightbrain']['seconds'] = round(seconds)
