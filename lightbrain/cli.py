@@ -592,7 +592,7 @@ def export(
     to:str='hf', # hf (transformers), onnx (ONNX Runtime) or gguf (llama.cpp)
     out:str=None, # Folder, for gguf a file; beside the model if not given
 )->Path: # What was written
-    "Write a model for another program, with its tokenizer; refused if it is no plain GPT-2"
+    "Write a model, with its tokenizer, for another program; a plain GPT-2 only"
     from lightbrain.export import to_gguf, to_onnx, to_transformers
     m,place = load_model(model, 'cpu'),_export_place(model, to, out)
     dict(hf=to_transformers, onnx=to_onnx, gguf=to_gguf)[to](m, place)

@@ -14,8 +14,8 @@ FACTS = {                                  # number -> where it comes from; for 
 
 def plain(text):
     "Prose without what is no claim: code, formulas, links, lesson and equation numbers, citations, table heads"
-    for pattern in (r'```.*?```', r'`[^`]*`', r'\$\$.*?\$\$', r'\$[^$]*\$', r'<[^>]*>', r'\]\([^)]*\)', r'https?://\S+', r'^\*\*Sources\.\*\*.*$', r'\*You read\*:[^*]*',      # .ci/course.py computes it
-                    r'(?:eq|eqs|equation|row|point|cell|step|question|exercise)s?\.? \d[\d.]*\w?', r'^#+ .*$', r'^\*\*\d+\. ', r'^\d+\. ',
+    for pattern in (r'```.*?```', r'`[^`]*`', r'\$\$.*?\$\$', r'\$[^$]*\$', r'<[^>]*>', r'\[(?:(?:prep|run|fast|exercises)/)?\d\d[a-z]*\b', r'\]\([^)]*\)', r'https?://\S+', r'^\*\*Sources\.\*\*.*$', r'\*You read\*:[^*]*',      # .ci/course.py computes it
+                    r'\b(?:eq|eqs|equation|row|point|cell|step|question|exercise)s?\.? \d[\d.]*\w?', r'^#+ .*$', r'^\*\*\d+\. ', r'^\d+\. ',
                     r'(?<![\w/.,])(?:(?:prep|run|fast|exercises)/)?\d\d[a-z]*(?: \w+)?(?=\])', r'[Ll]essons? [\d\w/, ]+?(?=[.;:)]|$)',
                     r'\b(?:19|20)\d\d\b', r'\b[A-Za-z]+-?\d[\w.-]*', r'\d+[a-zA-Z]+\d*'):
         text = re.sub(pattern, ' ', text, flags=re.S if '```' in pattern or '$$' in pattern else re.M)

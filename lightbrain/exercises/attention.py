@@ -1,4 +1,4 @@
-"""Right and wrong answers to the exercises of lesson 03, for their checkers
+"""Right and wrong answers to the exercises of [lesson 03](../03_attention.ipynb), for their checkers
 
 Docs: https://lightbrain-dev.github.io/lightbrain/exercises/attention.html.md"""
 

@@ -1,4 +1,4 @@
-"""Right and wrong answers to the exercises of lesson 03a, for their checkers
+"""Right and wrong answers to the exercises of [lesson 03a](../03a_config.ipynb), for their checkers
 
 Docs: https://lightbrain-dev.github.io/lightbrain/exercises/config.html.md"""
 

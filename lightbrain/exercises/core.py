@@ -1,4 +1,4 @@
-"""What lesson 00 compares your answers with, which mistakes it knows by name, and what else is right
+"""What [lesson 00](../00_core.ipynb) compares your answers with, which mistakes it knows by name, and what else is right
 
 Docs: https://lightbrain-dev.github.io/lightbrain/exercises/core.html.md"""
 

@@ -1,4 +1,4 @@
-"""What the checkers of lesson 00a compare with, the mistakes they know by name, and other answers that are right
+"""What the checkers of [lesson 00a](../00a_corpus.ipynb) compare with, the mistakes they know by name, and other answers that are right
 
 Docs: https://lightbrain-dev.github.io/lightbrain/exercises/corpus.html.md"""
 

@@ -1,4 +1,4 @@
-"""What the checkers of lesson 02 compare with, the mistakes they know by name, and other answers that are right
+"""What the checkers of [lesson 02](../02_data.ipynb) compare with, the mistakes they know by name, and other answers that are right
 
 Docs: https://lightbrain-dev.github.io/lightbrain/exercises/data.html.md"""
 

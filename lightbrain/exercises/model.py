@@ -1,4 +1,4 @@
-"""Right and wrong answers to the exercises of lesson 04, for their checkers
+"""Right and wrong answers to the exercises of [lesson 04](../04_model.ipynb), for their checkers
 
 Docs: https://lightbrain-dev.github.io/lightbrain/exercises/model.html.md"""
 

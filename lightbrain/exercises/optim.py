@@ -1,4 +1,4 @@
-"""Right and wrong answers to the exercises of lesson 04a, for their checkers
+"""Right and wrong answers to the exercises of [lesson 04a](../04a_optim.ipynb), for their checkers
 
 Docs: https://lightbrain-dev.github.io/lightbrain/exercises/optim.html.md"""
 

@@ -1,4 +1,4 @@
-"""Right and wrong answers to the exercises of lesson 05, for their checkers
+"""Right and wrong answers to the exercises of [lesson 05](../05_train.ipynb), for their checkers
 
 Docs: https://lightbrain-dev.github.io/lightbrain/exercises/train.html.md"""
 
