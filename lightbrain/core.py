@@ -15,6 +15,7 @@ from collections.abc import Iterator, MappingView
 from contextlib import suppress
 from copy import deepcopy
 from dataclasses import dataclass, field
+from functools import partial
 from importlib import import_module
 from itertools import islice
 from pathlib import Path

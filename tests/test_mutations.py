@@ -278,7 +278,7 @@ FAULTS = {
     'one window less': (mean_loss_is_of_every_token, one_token_less),
     'in the format around it': (mean_loss_is_of_every_token, rewrite(loop, 'window_losses', 'with eval_mode(model), fast:', 'with eval_mode(model):')),
     'the first token of an answer': (an_answer_counts_as_a_whole,
-        rewrite(evaluate, 'pubmedqa', 'answer_ids(tokenizer)', '[a[:1] for a in answer_ids(tokenizer)]')),
+        rewrite(evaluate, '_prompts', 'answer_ids(tokenizer)', '[a[:1] for a in answer_ids(tokenizer)]')),
     'rows without a token': (no_row_without_a_token_is_drawn, rewrite(sample, 'next_ids', '[:,:n_vocab]', '')),
     "another model's tokenizer": (anothers_tokenizer_is_refused, any_tokenizer),
     'n_ctx is missing': (config_json_names_the_context_twice, without_n_ctx),

@@ -85,7 +85,7 @@ def there(path):
     root = ET.fromstring(data)
     return len(list(root.iter('PubmedArticle')))+len(list(root.iter('PubmedBookArticle'))) if root.tag=='PubmedArticleSet' else 1
 
-PLACE = re.compile(r"line \d|row \d|record \d|article \d|entry |first tag|footer|is empty|no column|gzip file|parquet file|UTF-8 text|two columns|<QAPair>|shape of NOTEEVENTS|XML")
+PLACE = re.compile(r"line \d|row \d|record \d|article \d|entry |first tag|footer|is empty|no column|no text, but|gzip file|parquet file|UTF-8 text|two columns|<QAPair>|shape of NOTEEVENTS|XML")
 
 def fate(path):
     "'read' or 'refused'; anything else is an AssertionError"
