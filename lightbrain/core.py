@@ -17,6 +17,7 @@ from copy import deepcopy
 from dataclasses import dataclass, field
 from functools import partial
 from importlib import import_module
+from inspect import signature
 from itertools import islice
 from pathlib import Path
 from tempfile import TemporaryFile
@@ -117,7 +118,9 @@ def explore(
     except ImportError:
         draw(**static)
         return print('pip install ipywidgets for the sliders')
-    interact(partial(draw, **static), **controls)
+    def moved(**values): draw(**static | values)
+    moved.__signature__ = signature(partial(draw, **static))    # sliders begin there
+    interact(moved, **controls)
 
 # %% ../nbs/00_core.ipynb #d00eaeb7
 def pick_dtype(
