@@ -109,7 +109,7 @@ def _live():
 
 def explore(
     draw, # Draws one picture from keyword values
-    static:dict, # Values of the first picture, and of the only one where no kernel runs
+    static:dict, # Values of the first picture; the only one where no kernel runs
     **controls, # ipywidgets shorthand, e.g. temp=(0.1,2.0,0.1)
 )->None:
     "Draw one picture; where a kernel runs, one with sliders in its place"
@@ -119,7 +119,7 @@ def explore(
         draw(**static)
         return print('pip install ipywidgets for the sliders')
     def moved(**values): draw(**static | values)
-    moved.__signature__ = signature(partial(draw, **static))    # sliders begin there
+    moved.__signature__ = signature(partial(draw, **static))  # begin there
     interact(moved, **controls)
 
 # %% ../nbs/00_core.ipynb #d00eaeb7
@@ -227,6 +227,14 @@ def _differing_items(got, want, eps, types):
         if why := differs(g, w, eps, types): return f'item {i}: {why}'
 
 # %% ../nbs/00_core.ipynb #bf22ab1d
+def _as_set(got, want):
+    "An answer in a row, as a set, where a set is wanted and nothing would be lost"
+    if not isinstance(want, (set,frozenset)): return got
+    items = got.tolist() if _is_array(got) else got
+    fits = isinstance(items, (list,tuple)) and len(items)==len(want)
+    return type(want)(items) if fits else got
+
+# %% ../nbs/00_core.ipynb #a4057a7f
 def differs(
     got, # The answer
     want, # The reference
@@ -247,9 +255,7 @@ def differs(
         if want_numbers is None: return _differing_items(got, want.tolist(), eps, types)     # text
         if got_numbers is None: return f'expected numbers, got {type(got).__name__}'
         return _differing_numbers(got_numbers, want_numbers, eps)
-    if isinstance(want, (set,frozenset)) and (_is_array(got) or isinstance(got, (list,tuple))):
-        items = got.tolist() if _is_array(got) else got
-        if len(items)==len(want): got = type(want)(items)
+    got = _as_set(got, want)
     alike = (int,float,complex) if isinstance(want, int) else type(want)
     if isinstance(got, alike) and got==want: return None
     return f'got {_short(got)}, expected {_short(want)}'
@@ -315,6 +321,24 @@ def _unlike(got, want, eps, types):
             return f'the values are right, but not the gradient for {name}: {why}'
 
 # %% ../nbs/00_core.ipynb #e26ac114
+def _wanted(ref, cases, grad):
+    "What the reference makes of each case; its own errors are the teacher's"
+    want = [_answer(ref, o, grad) for o in cases]
+    for *_,error in want:
+        if error is not None: raise error
+    if grad and not any(g.any() for _,grads,_ in want for g in grads.values()):
+        raise ValueError('grad=True, but no gradient of the reference reaches an argument; '
+            'leave it out')
+    return want
+
+def _mistake(got, cases, mistakes, eps, types, grad):
+    "The sentence of the wrong program whose answers these are, or None"
+    for sentence,wrong in mistakes.items():
+        theirs = [_answer(wrong, o, grad) for o in cases]
+        if all(t[2] is None and not _unlike(g, t, eps, types) for g,t in zip(got, theirs)):
+            return sentence
+
+# %% ../nbs/00_core.ipynb #7dc90e39
 def check(
     f, # Your function
     ref, # Reference with the same signature
@@ -333,21 +357,12 @@ def check(
     name = getattr(f, '__name__', 'f').replace('<lambda>', 'f')
     got = [_answer(f, o, grad) for o in cases]
     if isinstance(got[0][2], NotImplementedError): return Verdict(False, NOTHING)
-    want = [_answer(ref, o, grad) for o in cases]
-    for *_,error in want:
-        if error is not None: raise error
-    if grad and not any(g.any() for _,grads,_ in want for g in grads.values()):
-        raise ValueError('grad=True, but no gradient of the reference reaches an argument; '
-            'leave it out')
-    whys = [_unlike(g, w, eps, types) for g,w in zip(got, want)]
+    whys = [_unlike(g, w, eps, types) for g,w in zip(got, _wanted(ref, cases, grad))]
     if not any(whys): return Verdict(True, 'same answer as the reference')
     case,why = next((c, o) for c,o in zip(cases, whys) if o)
     if case: why = f"{name}({', '.join(_short(o, 40) for o in case)}): {why}"
-    for sentence,wrong in (mistakes or {}).items():
-        theirs = [_answer(wrong, o, grad) for o in cases]
-        if all(t[2] is None and not _unlike(g, t, eps, types) for g,t in zip(got, theirs)):
-            return Verdict(False, f'{sentence} ({why})')
-    return Verdict(False, why)
+    sentence = _mistake(got, cases, mistakes or {}, eps, types, grad)
+    return Verdict(False, f'{sentence} ({why})' if sentence else why)
 
 # %% ../nbs/00_core.ipynb #e5a00002
 LEVELS = 'easy','medium','hard'
@@ -419,6 +434,7 @@ class _Fold:
             return f'<details><summary>{title}</summary><ul>{items}</ul></details>'
         return ''.join(fold(*o) for o in self.lists.items())
 
+# %% ../nbs/00_core.ipynb #36427f27
 @patch
 def solution(
     self:Exercise,

@@ -39,12 +39,13 @@ def _otherwise(have, must):
 def check_plain(
     model:GPT, # Any model
 )->None:
-    "`ValueError` that names the layer where a model is not what GPT-2's layout says"
+    "`ValueError` that names the layer where a model is no plain GPT-2"
     with torch.device('meta'): plain = GPT(model.config)             # shapes only
     found,want = dict(model.named_modules()),dict(plain.named_modules())
     for name in want | found:
         if why := _otherwise(found.get(name), want.get(name)):
-            raise ValueError(f"layer {name or 'GPT'} {why}; no other program would know")
+            raise ValueError(f"layer {name or 'GPT'} {why}; "
+                'no other program would know')
     if model.lm_head.weight is not model.transformer.wte.weight:
         raise ValueError('layer lm_head has weights of its own, GPT-2 ties it to '
             'transformer.wte; no other program would know')
@@ -58,8 +59,8 @@ def _own_tokenizer(model):
     "The tokenizer that goes into an export; `ValueError` without one"
     if model.tokenizer is not None: return model.tokenizer
     if model.config.vocab_size==50257: return gpt2_tokenizer()
-    raise ValueError('the model has no tokenizer, and without it nobody can use the file; '
-        'set model.tokenizer')
+    raise ValueError('the model has no tokenizer, and without it nobody can use '
+        'the file; set model.tokenizer')
 
 def to_transformers(
     model:GPT, # A plain GPT-2; its `tokenizer` goes with it
@@ -85,14 +86,14 @@ def _graph(model):
     if T>1: free[1] = torch.export.Dim('length', min=1, max=T)
     log = logging.getLogger('torch.onnx')
     before = log.level
-    log.setLevel(logging.ERROR)                # it misses torchvision, which we do not need
+    log.setLevel(logging.ERROR)     # it misses torchvision, which we do not need
     try:
         with warnings.catch_warnings():
             warnings.simplefilter('ignore')
             example = torch.zeros(2, min(T, 8)).long()
             return torch.onnx.export(_Scores(model).eval(), (example,), dynamo=True,
-                dynamic_shapes=(free,), input_names=['ids'], output_names=['logits'],
-                opset_version=18, verbose=False)
+                dynamic_shapes=(free,), input_names=['ids'],
+                output_names=['logits'], opset_version=18, verbose=False)
     finally: log.setLevel(before)
 
 # %% ../nbs/08_export.ipynb #08e00018
@@ -163,6 +164,7 @@ def _gguf_tokenizer(w, tokenizer):
     w.add_eos_token_id(tokenizer.eot_token)
     w.add_add_bos_token(False)
 
+# %% ../nbs/08_export.ipynb #671a263a
 def _gguf_sizes(w, config, dtype):
     "Write the sizes into a GGUF file"
     kinds = _needs('gguf').LlamaFileType
@@ -184,6 +186,7 @@ def _gguf_close(w, path):
     w.close()
     fsync(path)
 
+# %% ../nbs/08_export.ipynb #f5837f4c
 def _check_gguf(out):
     "`ValueError` if a file cannot be written there, or one that is no GGUF would be lost"
     out = Path(out)
@@ -196,7 +199,7 @@ def _check_gguf(out):
 # %% ../nbs/08_export.ipynb #08e0001e
 def to_gguf(
     model:GPT, # A plain GPT-2; its `tokenizer` goes with it
-    out:str|Path, # File to write, such as model.gguf; an older GGUF file is replaced
+    out:str|Path, # File, such as model.gguf; an older GGUF file is replaced
     dtype:str='float32', # Of the matrices; 'float16' takes half the room
 )->Path: # The file
     "Write one file for llama.cpp: sizes, tokenizer and weights"

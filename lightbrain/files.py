@@ -143,6 +143,15 @@ def _take(lock, path, doing):
 _held = set()      # (process, thread, folder): who holds a lock may ask for it again
 
 # %% ../nbs/00b_files.ipynb #e8e4846d
+def _let_go(lock, file, made):
+    "Release a lock; the folders that were made for it alone go, too"
+    if lock.is_locked:
+        with suppress(OSError): file.unlink()        # while we hold it; Windows does so on release
+    lock.release()
+    for o in made:
+        with suppress(OSError): o.rmdir()            # made for nothing; one that is used stays
+
+# %% ../nbs/00b_files.ipynb #ff827ed4
 @contextmanager
 def lock_folder(
     path:str|Path, # The folder of a run or of a set; it need not exist
@@ -165,11 +174,7 @@ def lock_folder(
         yield
     finally:
         _held.discard(me)
-        if lock.is_locked:
-            with suppress(OSError): file.unlink()    # while we hold it; Windows does so on release
-        lock.release()
-        for o in made:
-            with suppress(OSError): o.rmdir()        # made for nothing; one that is used stays
+        _let_go(lock, file, made)
 
 # %% ../nbs/00b_files.ipynb #34ff81f2
 def _left(path):

@@ -301,6 +301,18 @@ def _edited_card(dir):
     return card.read_bytes()
 
 # %% ../nbs/04_model.ipynb #5d860d28
+def _described(model, tokenizer):
+    "What lies beside the weights: config.json, and a tokenizer that fits; file name -> content"
+    config,files = model.hf_config(),{}
+    if tokenizer is not None:
+        _check_rows(tokenizer, model.config)
+        if model.tokenizer not in (None, tokenizer):
+            same_tokenizer(model.tokenizer, tokenizer, 'the model', 'what you passed')
+        config |= dict(bos_token_id=tokenizer.eot_token, eos_token_id=tokenizer.eot_token)
+        files = tokenizer_files(tokenizer) | _notes(tokenizer, model.config)
+    return files | {'config.json': json.dumps(config, indent=2).encode()}
+
+# %% ../nbs/04_model.ipynb #00e0af0e
 @patch
 def save_pretrained(self:GPT,
     dir:str|Path, # Folder to write; a model that we saved there is replaced as a whole
@@ -310,15 +322,7 @@ def save_pretrained(self:GPT,
     "Write model and tokenizer in the layout of Hugging Face's GPT-2, all of it or nothing"
     if tokenizer is None: tokenizer = self.tokenizer
     if tokenizer is None and self.config.vocab_size==50257: tokenizer = gpt2_tokenizer()
-    config = self.hf_config()
-    files = {}
-    if tokenizer is not None:
-        _check_rows(tokenizer, self.config)
-        if self.tokenizer not in (None, tokenizer):
-            same_tokenizer(self.tokenizer, tokenizer, 'the model', 'what you passed')
-        config |= dict(bos_token_id=tokenizer.eot_token, eos_token_id=tokenizer.eot_token)
-        files = tokenizer_files(tokenizer) | _notes(tokenizer, self.config)
-    files['config.json'] = json.dumps(config, indent=2).encode()
+    files = _described(self, tokenizer)
     tensors = {n: _turn(n, p) for n,p in self.named_parameters()}    # tied ones once: no lm_head
     ours = _model_card(self.config, tokenizer)
     with lock_folder(dir), atomic_dir(dir, marker=_SEALS, ours=our_files(dir)) as d:

@@ -127,6 +127,7 @@ def as_ids(
             "the text with the tokenizer the model was trained with")
     return tokens.astype(np.int64)
 
+# %% ../nbs/05_train.ipynb #c49c6d08
 def head_losses(
     hidden:Tensor, # Hidden vectors after the last LayerNorm (N,C)
     weight:Tensor, # Rows of the head (V,C)
@@ -152,6 +153,7 @@ def _check_scoring(longest, size, batch_size, max_tokens):
         raise ValueError(f"max_tokens={max_tokens} must be at least 1; leave it "
             "out for all")
 
+# %% ../nbs/05_train.ipynb #f6b7ca32
 def _in_a_row(tokens):
     if isinstance(tokens, Tensor): tokens = tokens.detach().cpu().numpy()
     return np.asarray(tokens).reshape(-1)
@@ -159,6 +161,7 @@ def _in_a_row(tokens):
 def _too_short(n):
     return ValueError("a loss needs 2 tokens, one to read and one to predict, "
         f"got {n}; use a longer text")
+
 def _scored_batches(tokens, starts, lengths, batch_size, vocab_size):
     "Batches of windows, like with like: (which, ids (B,T+1), which of the T count)"
     order = np.argsort(-lengths, kind='stable')
@@ -208,59 +211,72 @@ def mean_loss(
 
 # %% ../nbs/05_train.ipynb #5a0e1b02
 MAX_SKIPS = 10      # steps skipped in a row before float16 is given up
+
 class Guard:
     "Counts skipped steps, sees spikes, stops before damage is done"
     def __init__(self):
         self.skipped = 0       # steps without an update so far
         self.in_row = 0        # how many of the last steps were skipped
         self.recent = []       # the last losses
-    def before_update(self,
-        step:int, # The step in progress
-        loss:float, # Its loss
-        norm:float, # The length of its gradient
-        scaled:bool, # Does a GradScaler skip bad steps?
-    )->None:
-        "`ValueError` when an update would destroy the weights"
-        if scaled or (math.isfinite(loss) and math.isfinite(norm)): return
-        raise ValueError(f"step {step:,} was stopped before its update: the loss "
-            f"is {loss}, the gradient's length {norm}. The weights and the last "
-            "checkpoint are intact. Try a lower lr, a longer warmup_steps or "
-            "dtype=float32, and continue with --force")
-    def after_update(self,
-        step:int, # The step just done
-        before:float, # The loss scale before it
-        after:float, # The scale after it; smaller means that the step was skipped
-    )->None:
-        "Count a skipped step; `ValueError` when skipping will not help any more"
-        skipped = after<before
-        self.skipped += skipped
-        self.in_row = self.in_row+1 if skipped else 0
-        if after<1: why = f'the loss scale fell to {after:g}, below 1'
-        elif self.in_row>=MAX_SKIPS:
-            why = f'{self.in_row} steps in a row were skipped'
-        else: return
-        raise ValueError(f"stopped at step {step:,}: {why}; no weight was changed "
-            "by them, and the last checkpoint is intact. Try dtype=bfloat16 or "
-            "float32, or a lower lr, and continue with --force")
-    def spike(self,
-        loss:float, # The loss of a step
-    )->float|None: # The usual loss, if this one is a spike, eq. 5.1, or no number
-        "Compare with the last losses, and remember this one"
-        usual = None
-        if len(self.recent)>=20:
-            median = statistics.median(self.recent)
-            spread = statistics.median(abs(o-median) for o in self.recent)
-            if not loss<=median+max(10*spread, 0.2): usual = median
-        if math.isfinite(loss): self.recent = [*self.recent[-49:], loss]
-        return usual
-    def state_dict(self)->dict: # 'skipped', 'in_row', 'recent'
-        "What a checkpoint keeps"
-        return dict(vars(self))
-    def load_state_dict(self,
-        state:dict, # From `state_dict`
-    )->None:
-        "Go on where it was saved"
-        vars(self).update(state)
+
+@patch
+def before_update(self:Guard,
+    step:int, # The step in progress
+    loss:float, # Its loss
+    norm:float, # The length of its gradient
+    scaled:bool, # Does a GradScaler skip bad steps?
+)->None:
+    "`ValueError` when an update would destroy the weights"
+    if scaled or (math.isfinite(loss) and math.isfinite(norm)): return
+    raise ValueError(f"step {step:,} was stopped before its update: the loss "
+        f"is {loss}, the gradient's length {norm}. The weights and the last "
+        "checkpoint are intact. Try a lower lr, a longer warmup_steps or "
+        "dtype=float32, and continue with --force")
+
+# %% ../nbs/05_train.ipynb #b28ef80f
+@patch
+def after_update(self:Guard,
+    step:int, # The step just done
+    before:float, # The loss scale before it
+    after:float, # The scale after it; smaller means that the step was skipped
+)->None:
+    "Count a skipped step; `ValueError` when skipping will not help any more"
+    skipped = after<before
+    self.skipped += skipped
+    self.in_row = self.in_row+1 if skipped else 0
+    if after<1: why = f'the loss scale fell to {after:g}, below 1'
+    elif self.in_row>=MAX_SKIPS:
+        why = f'{self.in_row} steps in a row were skipped'
+    else: return
+    raise ValueError(f"stopped at step {step:,}: {why}; no weight was changed "
+        "by them, and the last checkpoint is intact. Try dtype=bfloat16 or "
+        "float32, or a lower lr, and continue with --force")
+
+# %% ../nbs/05_train.ipynb #81afdbbc
+@patch
+def spike(self:Guard,
+    loss:float, # The loss of a step
+)->float|None: # The usual loss, if this one is a spike, eq. 5.1, or no number
+    "Compare with the last losses, and remember this one"
+    usual = None
+    if len(self.recent)>=20:
+        median = statistics.median(self.recent)
+        spread = statistics.median(abs(o-median) for o in self.recent)
+        if not loss<=median+max(10*spread, 0.2): usual = median
+    if math.isfinite(loss): self.recent = [*self.recent[-49:], loss]
+    return usual
+
+@patch
+def state_dict(self:Guard)->dict: # 'skipped', 'in_row', 'recent'
+    "What a checkpoint keeps"
+    return dict(vars(self))
+
+@patch
+def load_state_dict(self:Guard,
+    state:dict, # From `state_dict`
+)->None:
+    "Go on where it was saved"
+    vars(self).update(state)
 
 # %% ../nbs/05_train.ipynb #5a0e1b04
 class PlainLoss(nn.Module):
@@ -299,6 +315,7 @@ def is_out_of_memory(
     words = 'out of memory',"can't allocate memory",'not enough memory'
     return isinstance(e, torch.OutOfMemoryError) or any(o in str(e) for o in words)
 
+# %% ../nbs/05_train.ipynb #15eba98c
 def _check_step(model, optimizer, dtype, loss, micro_batch, grad_clip):
     "Refuse a step that would train nothing, or otherwise than it says"
     if micro_batch is not None and micro_batch<1:
@@ -391,6 +408,7 @@ def _pieces(self:Step, xs, ys, size, seed):
         total += loss.detach()
     return total
 
+# %% ../nbs/05_train.ipynb #f7a4b3b2
 @patch
 def _too_large(self:Step, size):
     "What to say when smaller pieces are no way out"
@@ -409,6 +427,7 @@ def state_dict(self:Step)->dict: # 'done', 'micro_batch', 'dtype', 'scaler', 'gu
     return dict(done=self.done, micro_batch=self.micro_batch, dtype=dtype,
         scaler=self.scaler.state_dict(), guard=self.guard.state_dict())
 
+# %% ../nbs/05_train.ipynb #8283719a
 @patch
 def load_state_dict(self:Step,
     state:dict, # From `state_dict`
@@ -491,6 +510,7 @@ def _homes(out):
     "Folders for the model: none, one or several"
     return [out] if isinstance(out, (str,Path)) else list(out or ())
 
+# %% ../nbs/05_train.ipynb #15d27942
 def _ready(model, data, steps, optimizer, metrics, out, s):
     "Look at everything before the first step; (set, step, what scores the model)"
     counts = dict(steps=steps, batch_size=s.batch_size, eval_every=s.eval_every)
