@@ -333,13 +333,6 @@ def _both_sides(data):
         if sides[0].manifest['seal']==sides[1].manifest['seal']: return sides
     raise ValueError(f"'{data}' is made anew just now; wait until that is done, then start again")
 
-def _by_source(held_out, windows, score):
-    "Loss and tokens of each source: a window counts where it begins"
-    of,sums,counts = held_out.sources_at(windows[0]),np.array(score.sums),np.array(score.counts)
-    parts = {o: of==o for o in dict.fromkeys(of.tolist())}
-    return {o: dict(loss=sums[i].sum()/counts[i].sum(), tokens=int(counts[i].sum()))
-        for o,i in parts.items()}
-
 # %% ../nbs/09_cli.ipynb #b7123551
 def _floor(held_out):
     "Nats a token that no model can go below, where the generator of the text is known; else None"
@@ -362,7 +355,7 @@ def _answered(train):
 def _on_text(model, train, held_out, max_tokens):
     "Loss on held-out text, beside what counting achieves"
     from lightbrain.evaluate import bits_per_byte, bytes_per_token, ngram_losses, perplexity
-    from lightbrain.train import scored_places, scored_windows
+    from lightbrain.train import scored_places, scored_windows, source_losses
     tokens,tok = held_out.tokens,held_out.tokenizer
     how = dict(max_tokens=max_tokens, end=tok.eot_token)
     score = perplexity(model, tokens, **how)
@@ -371,7 +364,8 @@ def _on_text(model, train, held_out, max_tokens):
     out = dict(loss=score.loss, perplexity=score.perplexity,
         loss_se=score.se if math.isfinite(score.se) else None, tokens=score.tokens,
         bits_per_byte=bits_per_byte(score.loss, bytes_per_token(tokens[at], tok)))
-    if len(held_out.manifest['origin'])>1: out['by_source'] = _by_source(held_out, windows, score)
+    by_source = source_losses(held_out, windows[0], score.sums, score.counts)
+    if by_source: out['by_source'] = by_source
     if floor := _floor(held_out): out['floor'] = floor
     counted = train.tokens[scored_places(*scored_windows(train.tokens, 4096, _N_COUNT))]
     out |= ngram_losses(counted, tokens, model.config.vocab_size, at)

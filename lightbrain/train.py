@@ -6,8 +6,8 @@ Docs: https://lightbrain-dev.github.io/lightbrain/train.html.md"""
 
 # %% auto #0
 __all__ = ['HUB', 'DTYPES', 'MAX_SKIPS', 'plan_run', 'run_documents', 'eval_mode', 'autocast', 'scored_windows', 'scored_places',
-           'as_ids', 'head_losses', 'window_losses', 'mean_loss', 'Guard', 'PlainLoss', 'is_out_of_memory', 'Step',
-           'train_step', 'Settings', 'give_tokenizer', 'train']
+           'as_ids', 'head_losses', 'window_losses', 'mean_loss', 'source_losses', 'Guard', 'PlainLoss',
+           'is_out_of_memory', 'Step', 'train_step', 'Settings', 'give_tokenizer', 'train']
 
 # %% ../nbs/05_train.ipynb #940df26d
 import math, statistics
@@ -208,6 +208,20 @@ def mean_loss(
     "The mean loss of a text, in training and in every report"
     sums,counts = window_losses(model, tokens, **how)
     return math.fsum(sums)/sum(counts)
+
+# %% ../nbs/05_train.ipynb #5a0e1c02
+def source_losses(
+    held_out:TokenDataset, # The side that was scored
+    starts, # Where its windows begin, from `scored_windows` (W,)
+    sums, # Their losses in nats (W,)
+    counts, # Their tokens (W,)
+)->dict: # Source -> dict(loss, tokens); empty where there is but one
+    "The mean loss of each source"
+    if len(held_out.manifest['origin'])<2: return {}
+    of,sums,counts = held_out.sources_at(starts),np.array(sums),np.array(counts)
+    parts = {o: of==o for o in dict.fromkeys(of.tolist())}
+    return {o: dict(loss=sums[i].sum()/counts[i].sum(), tokens=int(counts[i].sum()))
+        for o,i in parts.items()}
 
 # %% ../nbs/05_train.ipynb #5a0e1b02
 MAX_SKIPS = 10      # steps skipped in a row before float16 is given up

@@ -44,6 +44,12 @@ def test_the_number_in_training_is_the_number_afterwards(two):
     assert cli.evaluation(two.model, two.val.folder, 2000)['loss']==pytest.approx(two.val_loss, abs=1e-6)
     assert abs(cli.evaluation(two.model, two.val.folder, 500)['loss']-two.val_loss)>1e-6      # negative control: other windows
 
+def test_training_says_the_loss_of_each_source(two):
+    row = [o for o in map(json.loads, (two.out/'metrics.jsonl').read_text().splitlines()) if o['val_loss'] is not None][-1]
+    after = cli.evaluation(two.model, two.val.folder, 2000)['by_source']
+    for name,o in after.items(): assert row[f'val_loss/{name}']==pytest.approx(o['loss'], abs=1e-6)
+    assert row['val_loss/hard.jsonl']>row['val_loss/easy.jsonl']+1
+
 def test_windows_are_spread_and_complete(two):
     tape,end = two.val.tokens,two.val.tokenizer.eot_token
     every = scored_places(*scored_windows(tape, 32, end=end))

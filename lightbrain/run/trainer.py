@@ -33,7 +33,8 @@ from lightbrain.run.config import (MAY_CHANGE, TrainConfig, config_difference, c
     plan_change)
 from .log import LivePlot, RunLog, read_log
 from .parallel import join_team, wrap
-from ..train import DTYPES, PlainLoss, Step, give_tokenizer, mean_loss
+from lightbrain.train import (DTYPES, PlainLoss, Step, give_tokenizer, scored_windows, source_losses,
+    window_losses)
 
 # %% ../../nbs/run/05_trainer.ipynb #02b632b9
 _NAMES = 'SIGINT','SIGTERM','SIGHUP','SIGBREAK'
@@ -625,11 +626,13 @@ def _write(self:Trainer, **row):
 def _validate(self:Trainer):
     "Measure and log the validation loss; number 0 does, the others wait"
     if not self.team.first: return
-    how = dict(max_tokens=self.config.eval_tokens, dtype=self.stepper.dtype,
-        end=self.val.manifest['tokenizer']['eot_token'])
-    self.val_loss = mean_loss(self.model, self.val.tokens, **how)
+    tokens,T = self.val.tokens,self.model.config.block_size
+    how = dict(max_tokens=self.config.eval_tokens, end=self.val.manifest['tokenizer']['eot_token'])
+    score = window_losses(self.model, tokens, dtype=self.stepper.dtype, **how)
+    self.val_loss = math.fsum(score[0])/sum(score[1])
+    each = source_losses(self.val, scored_windows(tokens, T, **how)[0], *score)
     self.val_step = self.step
-    self._write(val_loss=self.val_loss)
+    self._write(val_loss=self.val_loss, **{f'val_loss/{k}': o['loss'] for k,o in each.items()})
     lowest = math.inf if self.best is None else self.best[0]
     if self.step and self.val_loss<lowest: self.best = [self.val_loss, self.step]
 
