@@ -10,15 +10,16 @@ __all__ = ['PRESETS', 'SCHEDULES', 'cast', 'cast_fields', 'GPTConfig', 'preset',
 # %% ../nbs/03a_config.ipynb #d4e55d8a
 import math, os
 from dataclasses import dataclass, fields, replace
+from reprlib import repr as brief
 from typing import get_args
 
 # %% ../nbs/03a_config.ipynb #fa000003
 def _refuse(name, kind, value, text):
     "`ValueError` with a sentence that says what is wanted"
-    if text=='nan': raise ValueError(f"{name}={value} is not a number; give one, such as 0.1")
+    if text=='nan': raise ValueError(f"{name}={str(value):.40} is not a number; give one, such as 0.1")
     want = {int: 'a whole number, such as 4', float: 'a number, such as 0.1',
             bool: 'true or false', str: 'text'}[kind]
-    raise ValueError(f"{name}={value!r} must be {want}")
+    raise ValueError(f"{name}={brief(value)} must be {want}")
 
 # %% ../nbs/03a_config.ipynb #3f65de7b
 def cast(
@@ -28,8 +29,9 @@ def cast(
 ): # The same value, of type `kind`
     "Bring a value to a type without changing its meaning, or raise `ValueError`"
     kinds = get_args(kind) or (kind,)                 # int|None is (int, NoneType)
-    if type(None) in kinds and str(value)=='None': return None
     kind = kinds[0]
+    if isinstance(value, (list,tuple,dict,set)): _refuse(name, kind, value, '')
+    if type(None) in kinds and str(value)=='None': return None
     # as in YAML
     text = str(value).lower().replace('.inf', 'inf').replace('.nan', 'nan')
     try:
@@ -53,6 +55,20 @@ def cast_fields(
         value = cast(f.name, f.type, getattr(config, f.name))
         object.__setattr__(config, f.name, value)
 
+# %% ../nbs/03a_config.ipynb #5afe0010
+_MOST = dict(n_layer=1000)      # the deepest there was: Wang et al., 2022
+
+def _check_size(name, n, usual):
+    "`ValueError` for a size that no network can have, or no machine can hold"
+    if n<1: raise ValueError(f'{name}={n} must be at least 1; try {usual}')
+    if n>(most := _MOST.get(name, 2**24)):
+        raise ValueError(f"{name}={brief(n)} is more than {most:,}, beyond any machine; "
+                         f"try {usual}")
+
+def _divisors(n):
+    low = [o for o in range(1, math.isqrt(n)+1) if n%o==0]
+    return sorted({*low, *(n//o for o in low)})
+
 # %% ../nbs/03a_config.ipynb #26a28661
 @dataclass(frozen=True)
 class GPTConfig:
@@ -65,16 +81,11 @@ class GPTConfig:
     dropout:float=0.1 # Share of activations dropped in training, 0 <= dropout < 1
     def __post_init__(self):
         cast_fields(self)
-        for f in fields(self)[:5]:
-            n = getattr(self, f.name)
-            if n<1:
-                why = f'must be at least 1; try {f.default}'
-                raise ValueError(f'{f.name}={n} {why}')
+        for f in fields(self)[:5]: _check_size(f.name, getattr(self, f.name), f.default)
         H,C = self.n_head,self.n_embd
         if C%H:
-            fit = [h for h in range(1, C+1) if C%h==0]
             raise ValueError(f"n_head={H} does not divide n_embd={C}; "
-                             f"pick one of {fit}")
+                             f"pick one of {_divisors(C)}")
         if not 0<=self.dropout<1:
             raise ValueError(f"dropout={self.dropout} must obey 0 <= dropout < 1; "
                              "try 0.1, or 0.0 for none")

@@ -6,13 +6,15 @@ Docs: https://lightbrain-dev.github.io/lightbrain/files.html.md"""
 
 # %% auto #0
 __all__ = ['DROPPINGS', 'fsync', 'listed', 'check_folder', 'beside', 'lock_folder', 'settle', 'atomic_dir', 'atomic_write',
-           'file_sha256', 'seal', 'OtherFormat', 'read_sealed', 'hash_int', 'progress_bar', 'printable']
+           'file_sha256', 'check_form', 'read_json', 'seal', 'OtherFormat', 'read_sealed', 'hash_int', 'progress_bar',
+           'printable']
 
 # %% ../nbs/00b_files.ipynb #0b5a0006
-import errno, hashlib, json, os, re, shutil, sys, time, warnings
+import errno, hashlib, json, os, re, shutil, stat, sys, time, warnings
 from contextlib import contextmanager, suppress
 from functools import cache
 from pathlib import Path
+from reprlib import repr as brief
 from threading import get_ident
 from filelock import FileLock, Timeout
 
@@ -42,6 +44,20 @@ def fsync(
 # %% ../nbs/00b_files.ipynb #29e8c4f0
 DROPPINGS = '.DS_Store','desktop.ini','Thumbs.db','@eaDir','lost+found'      # left by systems
 
+# %% ../nbs/00b_files.ipynb #5afe0008
+_LARGEST = 2**27      # bytes of a description; GPT-2's vocabulary has a hundredth of that
+
+def _read_small(path, way_out='copy it again'):
+    "The bytes of a description; `ValueError` if it is missing, no file, or too large to be one"
+    try: s = os.stat(path)
+    except OSError as e:
+        if e.errno not in (errno.ENOENT, errno.ENOTDIR, errno.ELOOP): raise
+        raise ValueError(f"'{path}' is missing; {way_out}") from None
+    if not stat.S_ISREG(s.st_mode): raise ValueError(f"'{path}' is no file; {way_out}")
+    if s.st_size>_LARGEST:
+        raise ValueError(f"'{path}' has {s.st_size:,} bytes, too many for what it is; {way_out}")
+    return Path(path).read_bytes()
+
 # %% ../nbs/00b_files.ipynb #6611bd95
 _INSIDE = re.compile(r'\.lightbrain\.(source|writer\.lock|shards|writing-\d+)')   # left by us
 
@@ -57,10 +73,8 @@ def listed(
     manifest:str, # Name of the manifest in it, such as 'manifest.json'
 )->set: # File names, the manifest's too; empty if there is none, or none with our mark
     "Which files of a folder are ours: those that a manifest of format 'lightbrain-...' lists"
-    try: raw = (Path(folder)/manifest).read_bytes()
-    except OSError: return set()
-    try: m = json.loads(raw)
-    except (ValueError,RecursionError): return set()
+    try: m = json.loads(_read_small(Path(folder)/manifest))
+    except (ValueError,RecursionError,OSError): return set()
     if not isinstance(m, dict) or not str(m.get('format')).startswith('lightbrain-'): return set()
     splits = m.get('splits') if isinstance(m.get('splits'), dict) else {}
     names = [o.get('file') for o in splits.values() if isinstance(o, dict)]
@@ -319,6 +333,65 @@ def file_sha256(
     "The sha256 fingerprint of a file"
     with open(path, 'rb') as f: return hashlib.file_digest(f, 'sha256').hexdigest()
 
+# %% ../nbs/00b_files.ipynb #5afe0004
+_SAID = {dict: 'an object', list: 'a list', int: 'a whole number', float: 'a number', str: 'text',
+         bool: 'true or false', type(None): 'null'}
+
+def _no_form(what, place, o, form, way_out):
+    kinds = form if isinstance(form, tuple) else (form,)
+    want = ' or '.join(_SAID.get(k, f'a {k.__name__}') for k in kinds)
+    raise ValueError(f"{what}: {place or 'it'} is {brief(o)}, not {want}; {way_out}")
+
+def _fits(o, kinds):
+    if isinstance(o, bool): return bool in kinds
+    return isinstance(o, kinds) or isinstance(o, int) and float in kinds
+
+# %% ../nbs/00b_files.ipynb #5afe0005
+def check_form(
+    o, # What was read
+    form, # A type or several, `{key: form}`, `{str: form}` for any keys, or `[form]`
+    what:str, # What was read, for the message
+    way_out:str='copy it again', # What to do about a bad one
+    place:str='', # Where in it
+)->None:
+    "`ValueError` that names the first place where `o` has another form"
+    kind = type(form) if isinstance(form, (dict,list)) else form
+    if not _fits(o, kind if isinstance(kind, tuple) else (kind,)):
+        _no_form(what, place, o, kind, way_out)
+    if isinstance(form, list): parts = [(i, v, form[0]) for i,v in enumerate(o)]
+    elif isinstance(form, dict) and str in form: parts = [(k, v, form[str]) for k,v in o.items()]
+    elif isinstance(form, dict):
+        if lost := [k for k in form if k not in o]:
+            raise ValueError(f"{what}: {place or 'it'} has no {', '.join(lost)}; {way_out}")
+        parts = [(k, o[k], f) for k,f in form.items()]
+    else: return
+    dot = f'{place}.' if place else ''
+    for k,v,f in parts: check_form(v, f, what, way_out, f'{dot}{str(k)[:40]}')
+
+# %% ../nbs/00b_files.ipynb #5afe0002
+def _once(pairs):
+    "An object of JSON; `ValueError` for a key that stands there twice"
+    found = {}
+    for k,v in pairs:
+        if k in found: raise ValueError(f'{brief(k)} stands there twice')
+        found[k] = v
+    return found
+
+# %% ../nbs/00b_files.ipynb #5afe0003
+def read_json(
+    path:str|Path, # A file that anybody may have written
+    way_out:str='copy it again', # What to do about a bad one
+    form=dict, # What must stand in it, as for `check_form`
+)->dict: # The object in it
+    "Read one JSON object, each key once; `ValueError` for anything else"
+    raw = _read_small(path, way_out)
+    try: found = json.loads(raw.decode(), object_pairs_hook=_once)
+    except (ValueError,RecursionError) as e:
+        raise ValueError(f"'{path}' is not JSON ({e}); {way_out}") from None
+    check_form(found, dict, f"'{path}'", way_out)
+    check_form(found, form, f"'{path}'", way_out)
+    return found
+
 # %% ../nbs/00b_files.ipynb #7d19e0c5
 def seal(
     manifest:dict, # What JSON can hold, with a 'format' like 'lightbrain-lesson-1'
@@ -339,19 +412,19 @@ def read_sealed(
     path:str|Path, # A manifest that `seal` wrote
     format:str, # The format that it must have: a name, a hyphen and a number
     way_out:str='write it again', # What to do about a bad one
+    form=dict, # What must stand in it, as for `check_form`
 )->dict: # With its seal; `OtherFormat` if it is sound, but of another format
     "Read a sealed manifest; `ValueError` unless every byte of it is as written"
-    try: raw = Path(path).read_bytes()
-    except (FileNotFoundError, NotADirectoryError):
-        raise ValueError(f"'{path}' is missing; {way_out}") from None
+    raw = _read_small(path, way_out)
     try:
         m = json.loads(raw)
         sound = seal(m).encode()==raw
     except (ValueError, TypeError, AttributeError, RecursionError): sound = False
     if not sound: raise ValueError(f"'{path}' is not as it was written; {way_out}")
     if m.get('format')!=format:
-        raise OtherFormat(f"'{path}' has format {m.get('format')!r}, "
+        raise OtherFormat(f"'{path}' has format {brief(m.get('format'))}, "
             f"this version reads {format!r}; {way_out}")
+    check_form(m, form, f"'{path}'", way_out)
     return m
 
 # %% ../nbs/00b_files.ipynb #90c4b7ea
