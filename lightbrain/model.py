@@ -8,20 +8,21 @@ Docs: https://lightbrain-dev.github.io/lightbrain/model.html.md"""
 __all__ = ['check_range', 'cross_entropy', 'MLP', 'Block', 'GPT', 'params_by_part', 'count_params', 'our_files', 'verify_model']
 
 # %% ../nbs/04_model.ipynb #d40c854e
-import json, warnings
+import json, os, warnings
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
+from reprlib import repr as brief
 import torch
 from fastcore.basics import patch
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
 from torch import nn, Tensor
 from .attention import CausalSelfAttention
 from .config import GPTConfig, PRESETS, preset
 from .core import DISCLAIMER
 from .files import (atomic_dir, check_folder, file_sha256, listed, lock_folder,
-    read_sealed, seal, settle)
+    read_json, read_sealed, seal, settle)
 from .tokenizer import (END_OF_TEXT, Tokenizer, gpt2_tokenizer, load_tokenizer,
     same_tokenizer, to_tiktoken, tokenizer_files)
 
@@ -275,6 +276,7 @@ def _model_card(config, tokenizer):
 # %% ../nbs/04_model.ipynb #6706e73d
 _SEALS = 'lightbrain.json'     # beside the weights: the fingerprint of each file
 _FORMAT = 'lightbrain-model-1'
+_LISTED = dict(files={str: (str,type(None))})
 _WEIGHTS = {'README.md', 'config.json', 'model.safetensors'}
 _TOKENIZER = {'vocab.json', 'merges.txt', 'tokenizer_config.json', 'generation_config.json'}
 
@@ -296,7 +298,7 @@ def _edited_card(dir):
     card = Path(dir)/'README.md'
     if not card.is_file(): return None
     with suppress(ValueError, KeyError):      # unsealed or damaged: then the card stays
-        seals = read_sealed(Path(dir)/_SEALS, _FORMAT)
+        seals = read_sealed(Path(dir)/_SEALS, _FORMAT, form=_LISTED)
         if seals['files'][card.name]==file_sha256(card): return None
     return card.read_bytes()
 
@@ -340,56 +342,83 @@ _FIXED = dict(model_type=['gpt2'], activation_function=['gelu_new','gelu_pytorch
 
 def _read_config(path):
     "The sizes in a GPT-2's config.json; `ValueError` where it asks for what `GPT` does not do"
-    try: d = json.loads(Path(path).read_text(encoding='utf-8'))
-    except (ValueError,RecursionError) as e:
-        raise ValueError(f"'{path}' is not JSON ({e}); save or copy the model again") from None
     names = dict(vocab_size='vocab_size', n_positions='block_size', n_layer='n_layer',
                  n_head='n_head', n_embd='n_embd')
-    lost = [o for o in names if o not in d]
-    if lost: raise ValueError(f"'{path}' has no {', '.join(lost)}; save or copy the model again")
-    fixed = _FIXED | dict(n_inner=[None, 4*d['n_embd']])
+    way_out = 'save or copy the model again'
+    d = read_json(path, way_out, dict.fromkeys(names, object))
+    try: config = GPTConfig(**{ours: d[o] for o,ours in names.items()},
+                            dropout=d.get('resid_pdrop', 0.1))
+    except ValueError as e: raise ValueError(f"'{path}': {e}; or {way_out}") from None
+    fixed = _FIXED | dict(n_inner=[None, 4*config.n_embd])
     for o,ok in fixed.items():
         if d.get(o, ok[0]) not in ok:
-            raise ValueError(f"'{path}' has {o}={d[o]!r}, GPT does {ok[0]!r} only; "
+            raise ValueError(f"'{path}' has {o}={brief(d[o])}, GPT does {ok[0]!r} only; "
                              "use `transformers` for it")
-    return GPTConfig(**{ours: d[o] for o,ours in names.items()}, dropout=d.get('resid_pdrop', 0.1))
+    return config
 
 # %% ../nbs/04_model.ipynb #29fc62a6
-def _from_gpt2_names(tensors):
-    "Add a missing `transformer.`, drop stored masks, turn the projections; the head must be tied"
-    masks = '.attn.bias','.attn.masked_bias'
-    ours = 'transformer.','lm_head.'
-    named = {n if n.startswith(ours) else f'transformer.{n}': w for n,w in tensors.items()}
-    named = {n: _turn(n, w) for n,w in named.items() if not n.endswith(masks)}
-    head = named.pop('lm_head.weight', None)
-    if head is not None and not torch.equal(head, named.get('transformer.wte.weight', head)):
-        raise ValueError("lm_head.weight differs from wte.weight, GPT ties the two; "
-                         "use `transformers` for this model")
-    return named
+_MASKS = '.attn.bias','.attn.masked_bias'     # in files of older programs; `GPT` has its own
+_HEAD,_WORDS = 'lm_head.weight','transformer.wte.weight'
 
-# %% ../nbs/04_model.ipynb #737fae41
-def _read_weights(path, shapes):
-    "The tensors of a GPT-2 file; `ValueError` if damaged, or not just those of `shapes`"
-    try: found = _from_gpt2_names(load_file(path))
+def _read_header(path):
+    "Our name -> (name in the file, kind of number, shape as in `GPT`); no number is read"
+    found = {}
+    try:
+        with safe_open(path, 'np') as f: parts = {n: f.get_slice(n) for n in f.keys()}
     except SafetensorError as e:
         raise ValueError(f"'{path}' is damaged ({e}); save or copy it again") from None
+    for name,o in parts.items():
+        ours = name if name.startswith(('transformer.','lm_head.')) else f'transformer.{name}'
+        if ours.endswith(_MASKS): continue
+        if ours in found:
+            raise ValueError(f"'{path}' has {ours} twice, also as {name}; save it again")
+        shape = tuple(o.get_shape())
+        found[ours] = name,o.get_dtype(),shape[::-1] if ours.endswith(_TURNED) else shape
+    return found
+
+def _check_bytes(path, config):
+    "`ValueError` if a file is too small for a model of these sizes, at two bytes a number"
+    size,n = Path(path).stat().st_size,count_params(config)
+    if size<2*n: raise ValueError(f"'{path}' has {size:,} bytes, too few for {n:,} parameters; "
+                                  "do config.json and weights belong together?")
+
+# %% ../nbs/04_model.ipynb #737fae41
+_FLOATS = 'F16','BF16','F32','F64'
+
+def _check_header(path, header, shapes):
+    "`ValueError` unless a file has just the tensors of `shapes`, in floating point"
+    if strange := [n for n,(_,kind,_) in header.items() if kind not in _FLOATS]:
+        raise ValueError(f"'{path}': {len(strange)} tensors are no floating point numbers, e.g. "
+            f"{min(strange):.80} is {header[min(strange)][1]}; save them as float32")
+    found = {n: shape for n,(_,_,shape) in header.items() if n!=_HEAD}
     misfits = {'missing': shapes.keys()-found, 'unexpected': found.keys()-shapes,
-               'of another shape': {n for n in shapes.keys()&found if shapes[n]!=found[n].shape}}
+               'of another shape': {n for n in shapes.keys()&found if shapes[n]!=found[n]}}
     for why,names in misfits.items():
         if names:
-            raise ValueError(f"'{path}': {len(names)} tensors {why}, e.g. {min(names)}; "
+            raise ValueError(f"'{path}': {len(names)} tensors {why}, e.g. {min(names):.80}; "
                              "do config.json and weights belong together?")
-    return found
+
+def _read_weights(path, header):
+    "The tensors of a GPT-2 file, turned to ours; the head must be tied"
+    with safe_open(path, 'pt') as f:
+        named = {ours: _turn(ours, f.get_tensor(name)) for ours,(name,_,shape) in header.items()
+                 if ours!=_HEAD or shape==header[_WORDS][2]}
+    if _HEAD in header and not torch.equal(named.pop(_HEAD, torch.empty(0)), named[_WORDS]):
+        raise ValueError(f"{_HEAD} differs from wte.weight, GPT ties the two; "
+                         "use `transformers` for this model")
+    return named
 
 # %% ../nbs/04_model.ipynb #3beaa9f9
 def verify_model(
     dir:str|Path, # Folder of a model
 )->bool: # False if there is nothing to compare with: a model from elsewhere
     "`ValueError` if a file is not as `save_pretrained` wrote it; README.md is yours to edit"
-    if not (Path(dir)/_SEALS).exists(): return False
+    if not os.path.lexists(Path(dir)/_SEALS): return False
     way_out = f'save or copy the model again, or, if you changed it yourself, delete {_SEALS}'
-    for name,sha256 in read_sealed(Path(dir)/_SEALS, _FORMAT, way_out)['files'].items():
-        path = Path(dir)/name
+    files = read_sealed(Path(dir)/_SEALS, _FORMAT, way_out, _LISTED)['files']
+    for name in ('config.json','model.safetensors'): files.setdefault(name)   # must be there
+    for name,sha256 in files.items():
+        path = Path(dir)/Path(name).name                   # a list may name its own folder's only
         if name=='README.md' or path.is_file() and file_sha256(path)==sha256: continue
         raise ValueError(f"'{path}' is not as it was written; {way_out}")
     return True
@@ -408,9 +437,11 @@ def from_pretrained(cls:GPT,
     if not verify_model(dir):
         warnings.warn(f"'{dir}' has no {_SEALS}, so nobody can say whether its files are as they "
             "were written", stacklevel=2)
-    with torch.device('meta'): model = cls(_read_config(config))        # shapes only, no numbers
-    found = _read_weights(weights, {n: p.shape for n,p in model.named_parameters()})
-    model.load_state_dict(found, strict=False, assign=True)             # strict would want lm_head
+    sizes,header = _read_config(config),_read_header(weights)
+    _check_bytes(weights, sizes)                        # before anything of these sizes is built
+    with torch.device('meta'): model = cls(sizes)                       # shapes only, no numbers
+    _check_header(weights, header, {n: p.shape for n,p in model.named_parameters()})
+    model.load_state_dict(_read_weights(weights, header), strict=False, assign=True)    # no lm_head
     model.lm_head.weight = model.transformer.wte.weight                 # tie again
     if (Path(dir)/'vocab.json').is_file():
         model.tokenizer = load_tokenizer(dir)
