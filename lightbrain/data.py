@@ -10,7 +10,7 @@ __all__ = ['SPLITS', 'DOCUMENT_COLUMNS', 'SET_FORMAT', 'SET_FILES', 'ORDERS', 'g
            'set_files', 'write_tapes', 'load_manifest', 'TokenDataset', 'document_windows']
 
 # %% ../nbs/02_data.ipynb #2b05dadd
-import hashlib, json, re
+import hashlib, json, os, re
 from collections import Counter
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
@@ -376,6 +376,12 @@ def write_tapes(
         return write_manifest(tmp, tapes, tok, validation, origin, len(asked),
                               source=source)
 
+# %% ../nbs/02_data.ipynb #5afe0021
+_SIDE = dict(size=int, tokens=int, bytes=int, documents=int, sha256=str)
+_FORM = dict(source=str, origin=[dict(source=str)], kept=int, dropped={str: int}, notices=[str],
+    tokenizer=dict(name=str, n_vocab=int, eot_token=(int,type(None)), sha256=str),
+    files={str: str}, splits=dict.fromkeys(SPLITS, _SIDE))         # what a manifest must hold
+
 # %% ../nbs/02_data.ipynb #e14b1987
 def load_manifest(
     folder:str|Path, # A folder with a prepared set
@@ -383,17 +389,20 @@ def load_manifest(
     "Read a set's manifest; `ValueError` if there is none, or if it was changed"
     path = Path(folder)/'manifest.json'
     settle(folder)
-    if not path.exists():
+    if not os.path.lexists(path):
         raise ValueError(
             f"'{folder}' is not a prepared set (no manifest.json); make one with: "
             f"lightbrain-prepare --source synthetic --out {quote(str(folder))}")
-    return read_sealed(path, SET_FORMAT, 'prepare the set again')
+    return read_sealed(path, SET_FORMAT, 'prepare the set again', _FORM)
 
 # %% ../nbs/02_data.ipynb #232ec6eb
 def _map_tape(path, size):
     "A memory map of a tape; `ValueError` unless it has `size` bytes"
-    if not path.exists():
+    if not path.is_file():
         raise ValueError(f"{path} is missing; prepare the set again")
+    if size<2 or size%2:
+        raise ValueError(f"{path} would have {size} bytes, but a token has two; "
+                         "prepare the set again")
     found = path.stat().st_size
     if found!=size:
         raise ValueError(f"{path} has {found:,} bytes, its manifest says {size:,}; "
@@ -423,6 +432,7 @@ class TokenDataset:
         "The tokenizer in the folder; `ValueError` if another one made the tape"
         tok,made_by = load_tokenizer(self.folder),self.manifest['tokenizer']
         same_tokenizer(tok, made_by, f"the folder '{self.folder}'", 'its tapes')
+        self._check_counts(tok)
         return tok
 
 # %% ../nbs/02_data.ipynb #232ec6ec
@@ -435,6 +445,23 @@ def verify(self:TokenDataset)->None:
         if not path.exists() or file_sha256(path)!=want:
             raise ValueError(f"{path} does not match the sha256 in its manifest; "
                              "it was changed or damaged: prepare the set again")
+    self._check_ids()
+
+# %% ../nbs/02_data.ipynb #5afe0020
+@patch
+def _check_ids(self:TokenDataset)->None:
+    "`ValueError` if the tape has an id that its tokenizer has not"
+    most,n = int(self.tokens.max()),self.manifest['tokenizer']['n_vocab']
+    if most>=n: raise ValueError(f"{self.path} has the token {most}, its tokenizer {n:,} tokens; "
+                                 "prepare the set again")
+
+@patch
+def _check_counts(self:TokenDataset, tok)->None:
+    "`ValueError` if a manifest describes its tokenizer wrongly"
+    made_by,here = self.manifest['tokenizer'],tokenizer_info(tok)
+    if wrong := [k for k in ('n_vocab','eot_token') if made_by[k]!=here[k]]:
+        raise ValueError(f"the manifest of '{self.folder}' has {wrong[0]}={made_by[wrong[0]]}, "
+                         f"its tokenizer {here[wrong[0]]}; prepare the set again")
 
 # %% ../nbs/02_data.ipynb #232ec6ee
 @patch(as_prop=True)
@@ -591,6 +618,8 @@ def sources_at(self:TokenDataset,
     "Which source each of these tokens came from"
     with open(self.folder/'documents.tsv', encoding='utf-8') as f:
         rows = [o.split('\t') for o in f if o.startswith(f'{self.split}\t')]
-    first = np.array([int(o[1]) for o in rows])
-    names = np.array([o[4] for o in rows])
+    try: first,names = (np.array(o) for o in zip(*((int(o[1]), o[4]) for o in rows)))
+    except (ValueError,IndexError):
+        raise ValueError(f"{self.folder/'documents.tsv'} is no table of documents; prepare the "
+                         "set again") from None
     return names[np.searchsorted(first, places, side='right')-1]
