@@ -12,7 +12,7 @@ __all__ = ['GPT2_PATTERN', 'END_OF_TEXT', 'Tokenizer', 'pre_split', 'special_pat
            'encode_document']
 
 # %% ../nbs/01_tokenizer.ipynb #091de0a0
-import hashlib, json, re, warnings
+import hashlib, json, os, re, warnings
 from collections import Counter, defaultdict
 from functools import cache, lru_cache
 from heapq import heapify, heappop, heappush
@@ -22,7 +22,7 @@ from operator import index
 from pathlib import Path
 import regex, tiktoken
 from fastcore.basics import patch
-from .files import atomic_write
+from .files import atomic_write, check_form, read_json, read_small
 
 # %% ../nbs/01_tokenizer.ipynb #fc52d093
 GPT2_PATTERN = (r"'(?:[sdmt]|ll|ve|re)| ?\p{L}++| ?\p{N}++"
@@ -508,9 +508,10 @@ def _from_files(vocab_json, merges_txt):
 
 def _check_elsewhere(path):
     "`ValueError` if a tokenizer.json orders more than the two files can say"
-    if not path.exists(): return
-    rules = json.loads(path.read_bytes())
+    if not os.path.lexists(path): return
+    rules = read_json(path)
     before = rules.get('pre_tokenizer') or {}
+    check_form(before, dict, f"'{path}'", place='pre_tokenizer')
     if rules.get('normalizer') or before.get('type')!='ByteLevel' or before.get('add_prefix_space'):
         raise ValueError("its tokenizer.json changes or cuts text in another way than GPT-2; "
                          "use `transformers` for it")
@@ -527,8 +528,9 @@ def load_tokenizer(
                 "files, vocab.json and merges.txt, as save_tokenizer writes them")
     try:
         _check_elsewhere(Path(folder)/'tokenizer.json')
-        return _from_files(*(o.read_bytes() for o in paths))
-    except (ValueError,AttributeError,RecursionError) as e:
+        read_json(paths[0])                          # each token once
+        return _from_files(*map(read_small, paths))
+    except (ValueError,RecursionError) as e:
         why = f"'{folder}' holds no tokenizer that LightBrain can use: {e}"
         raise ValueError(why) from None
 
