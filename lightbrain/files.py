@@ -362,7 +362,9 @@ def check_form(
     if not _fits(o, kind if isinstance(kind, tuple) else (kind,)):
         _no_form(what, place, o, kind, way_out)
     if isinstance(form, list): parts = [(i, v, form[0]) for i,v in enumerate(o)]
-    elif isinstance(form, dict) and str in form: parts = [(k, v, form[str]) for k,v in o.items()]
+    elif isinstance(form, dict) and len(form)==1 and isinstance(key := [*form][0], type):
+        for k in o: check_form(k, key, f'{what}, {place}'.rstrip(', '), way_out, 'a key')
+        parts = [(k, v, form[key]) for k,v in o.items()]
     elif isinstance(form, dict):
         if lost := [k for k in form if k not in o]:
             raise ValueError(f"{what}: {place or 'it'} has no {', '.join(lost)}; {way_out}")

@@ -22,7 +22,7 @@ from torch import nn, Tensor
 from torch.optim import Optimizer
 from torch.serialization import get_unsafe_globals_in_checkpoint
 from .. import __version__
-from ..files import (OtherFormat, atomic_dir, check_folder, file_sha256, fsync,
+from ..files import (OtherFormat, atomic_dir, check_folder, check_form, file_sha256, fsync,
     lock_folder, read_sealed, seal)
 
 # %% ../../nbs/run/02_checkpoint.ipynb #c2f00003
@@ -144,7 +144,9 @@ def read_manifest(
     folder:str|Path, # A checkpoint
 )->dict: # format, step, about, versions, files, seal
     "Read `MANIFEST.json`; `ValueError` unless it is as written, `OtherFormat` of another version"
-    return read_sealed(Path(folder)/FILES[0], FORMAT, 'use another checkpoint')
+    files = {str: dict(size=int, sha256=str)}
+    form = dict(step=int, about=dict, versions=dict, files=files)
+    return read_sealed(Path(folder)/FILES[0], FORMAT, 'use another checkpoint', form)
 
 # %% ../../nbs/run/02_checkpoint.ipynb #07428306
 def verify_checkpoint(
@@ -208,6 +210,50 @@ def _entry(o):
     kind = 'float' if o.is_floating_point() else str(o.dtype).removeprefix('torch.')
     return f'{kind} {tuple(o.shape)}'
 
+# %% ../../nbs/run/02_checkpoint.ipynb #5afe0030
+# how to compute, not what: the live optimiser decides
+_HOW = 'fused','foreach','capturable','differentiable'
+
+def _check_description(saved, path):
+    "`ValueError` unless it has the form that `describe_optimizer` gives"
+    form = dict(kind=str, params=[[(list,tuple)]], state_dict=dict(state={int: {str: object}},
+        param_groups=[dict(params=[int])]))
+    check_form(saved, form, f"{path}, its optimizer", 'use another checkpoint')
+
+def _alike(a, b):
+    "Could a setting of an optimiser be `a` where it is `b` here?"
+    number = lambda o: isinstance(o, (int,float)) and not isinstance(o, bool)
+    if number(a) and number(b): return math.isfinite(a)
+    if isinstance(a, (list,tuple)) and isinstance(b, (list,tuple)):
+        return len(a)==len(b) and all(map(_alike, a, b))
+    return type(a) is type(b)
+
+def _remembers(dim, group, optimizer):
+    "Shapes that a step leaves behind for a tensor of sides 2: name -> shape; {} if unknown"
+    twin = nn.Parameter(torch.zeros((2,)*dim))
+    twin.grad = torch.zeros((2,)*dim)
+    with suppress(Exception):           # an optimiser that cannot be made like this
+        small = type(optimizer)([{**group, 'params':[twin]}])
+        small.step()
+        return {k: tuple(v.shape) for k,v in small.state[twin].items() if isinstance(v, Tensor)}
+    return {}
+
+# %% ../../nbs/run/02_checkpoint.ipynb #5afe0031
+def _check_state(sd, optimizer, path):
+    "`ValueError` unless what an optimiser remembers fits its tensors and settings"
+    def wrong(why): raise ValueError(f"{path}, its optimizer: {why}; use another checkpoint")
+    for saved,live in zip(sd['param_groups'], optimizer.param_groups):
+        for k in sorted((saved.keys()&live)-{'params',*_HOW}):
+            if not _alike(saved[k], live[k]): wrong(f'{k} is {saved[k]!r:.40}, not as {live[k]!r}')
+        if len(saved['params'])!=len(live['params']): wrong('a group has lost tensors')
+        shapes = {d: _remembers(d, live, optimizer) for d in {p.dim() for p in live['params']}}
+        for i,p in zip(saved['params'], live['params']):
+            kept = sd['state'].get(i, {})
+            for k,small in shapes[p.dim()].items() if kept else ():
+                want = tuple(n if o==2 else o for n,o in zip(p.shape, small))
+                if not isinstance(kept.get(k), Tensor) or tuple(kept[k].shape)!=want:
+                    wrong(f'{k} of tensor {i} has not the shape {want}')
+
 # %% ../../nbs/run/02_checkpoint.ipynb #3b9828b8
 def check_optimizer(
     saved:dict|None, # From `describe_optimizer`
@@ -217,6 +263,7 @@ def check_optimizer(
     "`ValueError` unless the state fits `optimizer`"
     if saved is None:
         raise ValueError(f"{path} was saved without an optimizer; load it with optimizer=None")
+    _check_description(saved, path)
     here = describe_optimizer(optimizer)
     a,b = ([[shape for shape,_ in group] for group in o['params']] for o in (saved,here))
     m,n = ([len(group) for group in o] for o in (a,b))
@@ -224,14 +271,11 @@ def check_optimizer(
     if saved['kind']!=kind: why = f"holds the state of {saved['kind']}, not of {kind}"
     elif m!=n: why = f'has groups of {m} tensors, the optimizer of {n}'
     elif a!=b: why = f'has parameters of shapes {a}, the optimizer {b}'
-    else: return
+    else: return _check_state(saved['state_dict'], optimizer, path)
     raise ValueError(f"{path} {why:.300}; build the optimizer as it was, or load with "
         "optimizer=None")
 
 # %% ../../nbs/run/02_checkpoint.ipynb #deb6c427
-# how to compute, not what: the live optimiser decides
-_HOW = 'fused','foreach','capturable','differentiable'
-
 def restore_optimizer(
     saved:dict, # From `describe_optimizer`, already compared
     optimizer:Optimizer, # Changed in place
@@ -266,6 +310,8 @@ def load_checkpoint(
     verify_checkpoint(path)
     weights = read_part(path, 'model')
     state = read_part(path, 'state')
+    for o,form in ((weights, {str: object}), (state, dict(step=int))):
+        check_form(o, form, str(path), 'use another checkpoint')
     check_model(weights, model, path)
     if optimizer is not None:
         saved = read_part(path, 'optimizer')
@@ -342,11 +388,12 @@ def lost_checkpoints(
 def latest_checkpoint(
     *folders:str|Path, # The run's checkpoints, and other homes of them; need not exist
     passing=(ValueError,), # Errors to pass over; with OSError also what cannot be read
+    check=verify_checkpoint, # What it must pass: raises `ValueError` for one that is no use
 )->tuple: # (path or None, list of (path, reason) for newer ones passed over)
     "The newest checkpoint that verifies, and what was skipped on the way, and why"
     skipped = []
     for _,p in list_checkpoints(*folders):
-        try: verify_checkpoint(p)
+        try: check(p)
         except passing as e: skipped.append((p, str(e)))
         else: return p,skipped
     return None,skipped
