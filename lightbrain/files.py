@@ -346,7 +346,7 @@ def _no_form(what, place, o, form, way_out):
     raise ValueError(f"{what}: {place or 'it'} is {brief(o)}, not {want}; {way_out}")
 
 def _fits(o, kinds):
-    if isinstance(o, bool): return bool in kinds
+    if isinstance(o, bool): return bool in kinds or object in kinds
     return isinstance(o, kinds) or isinstance(o, int) and float in kinds
 
 # %% ../nbs/00b_files.ipynb #5afe0005

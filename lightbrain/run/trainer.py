@@ -22,13 +22,13 @@ from ..data import TokenDataset
 from ..fast.faststep import FusedLoss, faster_dtype, pick_micro_batch
 from ..fast.kernels import kept_heap
 from ..fast.muon import make_optimizer
-from lightbrain.files import (DROPPINGS, OtherFormat, atomic_write, hash_int, lock_folder,
-    progress_bar)
+from ..files import (DROPPINGS, OtherFormat, atomic_write, check_form, hash_int,
+    lock_folder, progress_bar)
 from ..model import GPT, our_files
-from lightbrain.run.checkpoint import (checkpoint_dir, latest_checkpoint, list_checkpoints,
+from .checkpoint import (checkpoint_dir, latest_checkpoint, list_checkpoints,
     load_checkpoint, lost_checkpoints, make_way, mirror_checkpoint, needs_room, pack_checkpoint,
-    prune_checkpoints, read_manifest, read_part, rng_state, set_aside, set_rng_state, versions,
-    write_checkpoint)
+    prune_checkpoints, read_manifest, read_part, rng_state, set_aside, set_rng_state,
+    verify_checkpoint, versions, write_checkpoint)
 from lightbrain.run.config import (MAY_CHANGE, TrainConfig, config_difference, config_hash,
     plan_change)
 from .log import LivePlot, RunLog, read_log
@@ -312,17 +312,18 @@ def arithmetic(self:Trainer)->dict: # Name -> how this process has it
 @patch
 def resume(self:Trainer)->bool: # Was there something to continue?
     "Continue from the newest sound checkpoint; `ValueError` for one of another run, unless `force`"
-    path,broken = self._find()
-    self.messages = [f'skipped {p.name}: {why}' for p,why in broken]
-    if path is None: return self._begin_anew(broken)
-    self._check_home(path, broken)
-    diff = self._differences(read_part(path, 'state'))
-    if diff and not self.force:
-        raise ValueError(f"'{self.out}' holds another run: {'; '.join(diff)}. Use the same "
-            "settings and data, or another folder for --out, or --force to go on from its weights "
-            "all the same")
-    state = load_checkpoint(path, model=self.model, optimizer=self.optimizer)
-    self._restore(state)
+    unusable,state = {},None
+    while state is None:
+        path,broken = self._find(unusable)
+        self.messages = [f'skipped {p.name}: {why}' for p,why in broken]
+        if path is None: return self._begin_anew(broken)
+        self._check_home(path, broken)
+        diff = self._check_same(path)
+        try: state = self._load(path)
+        except ValueError as e:                  # sound, but not what a run of ours would write
+            if diff: raise
+            unusable[path] = str(e)
+            self.reset()
     if state['data']!=self.data_hashes(): self.best = None     # the best on other text says nothing
     self.team.same(self.step, 'the step that they continue from')
     before = state['arithmetic']
@@ -364,6 +365,16 @@ def _differences(self:Trainer, saved):
     return diff
 
 @patch
+def _check_same(self:Trainer, path):
+    "How a checkpoint differs from this run, if it may all the same go on: `ValueError` unless forced"
+    diff = self._differences(read_part(path, 'state'))
+    if diff and not self.force:
+        raise ValueError(f"'{self.out}' holds another run: {'; '.join(diff)}. Use the same "
+            "settings and data, or another folder for --out, or --force to go on from its weights "
+            "all the same")
+    return diff
+
+@patch
 def _restore(self:Trainer, state):
     "All but weights and optimizer, which are loaded"
     was = DTYPES[state['stepper']['dtype']]
@@ -375,16 +386,57 @@ def _restore(self:Trainer, state):
     for k in ('wall_s','window','best'): setattr(self, k, state[k])
     self.waiting = []
 
+# %% ../../nbs/run/05_trainer.ipynb #5afe0041
+_GUARD = dict(skipped=int, in_row=int, recent=[float])
+_STEPPER = dict(done=int, micro_batch=(int,type(None)), dtype=str, scaler={str: float},
+    guard=_GUARD)
+_STATE = dict(step=int, stepper=_STEPPER, rng=dict(python=tuple, numpy=tuple, torch=Tensor),
+    wall_s=float, window=[float], best=(list,type(None)), arithmetic={str: str},
+    config={str: object}, data={str: str}, tokenizer=dict(name=str, n_vocab=int, sha256=str))
+
+def _check_usable(path, unusable):
+    "`ValueError` unless a checkpoint is sound, has a state of our form, and could be loaded"
+    if path in unusable: raise ValueError(unusable[path])
+    manifest,state = verify_checkpoint(path),read_part(path, 'state')
+    check_form(state, _STATE, f'{path}, its state', 'use another checkpoint')
+    s = state['stepper']
+    guard,best = s['guard'],state['best']
+    fine = (manifest['step']==state['step']==s['done']>=0<=guard['skipped']<=s['done']
+        and {*guard}=={*_GUARD} and s['dtype'] in DTYPES and (s['micro_batch'] or 1)>0
+        and isinstance(state['config'].get('max_steps'), int) and 0<=state['wall_s']<math.inf
+        and all(0<o<math.inf for k,o in s['scaler'].items() if k!='_growth_tracker')
+        and len(state['window'])==2 and (best is None or len(best)==2))
+    if not fine: raise ValueError(f'{path} holds numbers that no run has; use another checkpoint')
+
+# %% ../../nbs/run/05_trainer.ipynb #5afe0042
+@patch
+def _load(self:Trainer, path):
+    "All of a checkpoint into this run; its state, or a `ValueError` if it cannot be"
+    try:
+        state = load_checkpoint(path, model=self.model, optimizer=self.optimizer)
+        self._restore(state)
+        plan_change(state['config'], self.config, self.step, self.skipped)
+        if not all(p.isfinite().all() for p in self.model.parameters()):
+            raise ValueError(f'{path} holds weights that are NaN or infinite; use another '
+                'checkpoint')
+        return state
+    except (TypeError,KeyError,IndexError,AttributeError,OverflowError,RuntimeError) as e:
+        if 'out of memory' in str(e): raise
+        why = f'{type(e).__name__}: {e}'.splitlines()[0]
+        raise ValueError(f'{path} holds what no run of ours writes ({why:.99}); use another '
+            'checkpoint') from None
+
 # %% ../../nbs/run/05_trainer.ipynb #77d40db6
 @patch
-def _find(self:Trainer):
+def _find(self:Trainer, unusable):
     "The newest sound checkpoint and what was passed over; what cannot be read is not damaged"
     home,*mirrors = self.homes()
-    if self.force: return _find_what_can_be_read(home, *mirrors)
+    how = dict(check=lambda p: _check_usable(p, unusable))
+    if self.force: return _find_what_can_be_read(home, *mirrors, **how)
     try:
-        try: return latest_checkpoint(home, *mirrors)
+        try: return latest_checkpoint(home, *mirrors, **how)
         except OSError as e:
-            path,broken = latest_checkpoint(home)
+            path,broken = latest_checkpoint(home, **how)
             if path is None: raise                       # what cannot be read may be all there is
             # a second home never stops a run
             return path,[*broken, *((o.parent, e) for o in mirrors)]
@@ -393,14 +445,14 @@ def _find(self:Trainer):
             f"the moment ({e}); that is no damage, and nothing was changed. Make them readable and "
             "start again, or go on with --force from what can be read") from None
 
-def _find_what_can_be_read(*homes):
+def _find_what_can_be_read(*homes, **how):
     "As `_find`; a folder that nobody may look into is passed over, too"
     shut = []
     for o in homes:
         try: list_checkpoints(o)
         except OSError as e: shut.append((o, str(e)))
     seen = [o for o in homes if o not in dict(shut)]
-    path,broken = latest_checkpoint(*seen, passing=(ValueError,OSError))
+    path,broken = latest_checkpoint(*seen, passing=(ValueError,OSError), **how)
     return path,broken+shut
 
 # %% ../../nbs/run/05_trainer.ipynb #c8f6d32f
