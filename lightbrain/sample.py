@@ -88,6 +88,7 @@ def sampling_probs(
         return torch.zeros_like(z).scatter(-1, z.argmax(-1, keepdim=True), 1.)
     z = z-best                                          # the best is 0: no overflow
     if top_k is not None: z = keep_top_k(z, top_k)     # temperature keeps the order
+    temperature = max(temperature, 1e-30)              # 1e-46 is 0 in float32
     probs = (z/temperature).softmax(-1)
     return probs if top_p is None else keep_top_p(probs, top_p)
 

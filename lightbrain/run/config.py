@@ -9,6 +9,7 @@ __all__ = ['MAY_CHANGE', 'TrainConfig', 'check_config', 'train_flags', 'config_d
 
 # %% ../../nbs/run/01_config.ipynb #5189024a
 import hashlib, json, math
+from collections import Counter
 from dataclasses import asdict, dataclass, fields, replace
 from difflib import get_close_matches
 from inspect import Parameter, signature
@@ -129,21 +130,33 @@ def from_dict(cls:TrainConfig,
     return cls(**settings)
 
 # %% ../../nbs/run/01_config.ipynb #c1f03a13
+def _flat(text):
+    "Is there nothing in brackets or indented, however deep? The reader stops at the first"
+    depth = 0
+    for o in yaml.parse(text, yaml.SafeLoader):
+        starts,ends = (isinstance(o, k) for k in (yaml.CollectionStartEvent, yaml.CollectionEndEvent))
+        depth += starts-ends
+        if depth>1: return False
+    return True
+
 def _read_yaml(path):
     "The settings in a file, each key once"
     if not path.is_file():
         raise ValueError(f"no config file '{path}'; the ones that come with LightBrain are in "
             "configs/: nano, tiny, tiny-512, base")
+    lines = f"{path} must hold lines of 'key: value', such as 'preset: tiny'"
+    if path.stat().st_size>2**16: raise ValueError(f'{lines}; it is far too long')
     try:
         text = path.read_text(encoding='utf-8')
+        if not _flat(text): raise ValueError(lines)
         node = yaml.compose(text, yaml.SafeLoader)
     except (yaml.YAMLError, UnicodeDecodeError) as e:
         raise ValueError(f"{path} is not YAML ({' '.join(str(e).split())})") from None
     pairs = node.value if isinstance(node, yaml.MappingNode) else [(None,None)]*(node is not None)
     if not all(isinstance(o, yaml.ScalarNode) for pair in pairs for o in pair):
-        raise ValueError(f"{path} must hold lines of 'key: value', such as 'preset: tiny'")
+        raise ValueError(lines)
     keys = [k.value for k,_ in pairs]
-    twice = [k for k in keys if keys.count(k)>1]
+    twice = [k for k,times in Counter(keys).items() if times>1]
     if twice: raise ValueError(f"{path}: '{twice[0]}' stands there twice; keep one of the lines")
     return {k.value: None if v.tag.endswith(':null') else v.value for k,v in pairs}
 
