@@ -418,7 +418,7 @@ def verify_model(
     files = read_sealed(Path(dir)/_SEALS, _FORMAT, way_out, _LISTED)['files']
     for name in ('config.json','model.safetensors'): files.setdefault(name)   # must be there
     for name,sha256 in files.items():
-        path = Path(dir)/Path(name).name                   # a list may name its own folder's only
+        path = Path(dir)/Path(name).name[:200]             # a list may name its own folder's only
         if name=='README.md' or path.is_file() and file_sha256(path)==sha256: continue
         raise ValueError(f"'{path}' is not as it was written; {way_out}")
     return True

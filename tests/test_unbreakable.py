@@ -338,8 +338,7 @@ def test_a_pickle_is_refused_and_never_run(data, half_way, tmp_path, monkeypatch
         files = {o.name:dict(size=o.stat().st_size, sha256=file_sha256(o)) for o in path.iterdir() if o.name!=FILES[0]}
         (path/FILES[0]).write_bytes(seal(read_manifest(path) | dict(files=files)).encode())
     t = make(data, tmp_path/'run')
-    if where in FILES:
-        with pytest.raises(ValueError, match='not what save_checkpoint writes'): t.resume()
+    if where in FILES: assert t.resume() and t.step==5 and 'not what save_checkpoint writes' in t.messages[0]
     elif where=='listed': assert t.resume() and t.step==5 and 'lists extra.pt' in t.messages[0]
     else: assert t.resume() and t.step==10 and len(t.messages)==1  # not listed: it is never opened
     assert not (tmp_path/'executed').exists()
