@@ -16,7 +16,8 @@ from typing import get_args
 # %% ../nbs/03a_config.ipynb #fa000003
 def _refuse(name, kind, value, text):
     "`ValueError` with a sentence that says what is wanted"
-    if text=='nan': raise ValueError(f"{name}={str(value):.40} is not a number; give one, such as 0.1")
+    if text=='nan':
+        raise ValueError(f"{name}={value} is not a number; give one, such as 0.1")
     want = {int: 'a whole number, such as 4', float: 'a number, such as 0.1',
             bool: 'true or false', str: 'text'}[kind]
     raise ValueError(f"{name}={brief(value)} must be {want}")
@@ -81,7 +82,8 @@ class GPTConfig:
     dropout:float=0.1 # Share of activations dropped in training, 0 <= dropout < 1
     def __post_init__(self):
         cast_fields(self)
-        for f in fields(self)[:5]: _check_size(f.name, getattr(self, f.name), f.default)
+        for f in fields(self)[:5]:
+            _check_size(f.name, getattr(self, f.name), f.default)
         H,C = self.n_head,self.n_embd
         if C%H:
             raise ValueError(f"n_head={H} does not divide n_embd={C}; "

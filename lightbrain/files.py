@@ -346,28 +346,30 @@ def _no_form(what, place, o, form, way_out):
     raise ValueError(f"{what}: {place or 'it'} is {brief(o)}, not {want}; {way_out}")
 
 def _fits(o, kinds):
+    if not isinstance(kinds, tuple): kinds = kinds,
     if isinstance(o, bool): return bool in kinds or object in kinds
     return isinstance(o, kinds) or isinstance(o, int) and float in kinds
 
 # %% ../nbs/00b_files.ipynb #5afe0005
 def check_form(
     o, # What was read
-    form, # A type or several, `{key: form}`, `{str: form}` for any keys, or `[form]`
+    form, # A type or several; `{key: form}`, `{str: form}`; `[form]`
     what:str, # What was read, for the message
     way_out:str='copy it again', # What to do about a bad one
     place:str='', # Where in it
 )->None:
     "`ValueError` that names the first place where `o` has another form"
     kind = type(form) if isinstance(form, (dict,list)) else form
-    if not _fits(o, kind if isinstance(kind, tuple) else (kind,)):
-        _no_form(what, place, o, kind, way_out)
+    if not _fits(o, kind): _no_form(what, place, o, kind, way_out)
     if isinstance(form, list): parts = [(i, v, form[0]) for i,v in enumerate(o)]
-    elif isinstance(form, dict) and len(form)==1 and isinstance(key := [*form][0], type):
-        for k in o: check_form(k, key, f'{what}, {place}'.rstrip(', '), way_out, 'a key')
-        parts = [(k, v, form[key]) for k,v in o.items()]
+    elif isinstance(form, dict) and [type(k) for k in form]==[type]:      # any keys
+        (key,one), = form.items()
+        for k in o: check_form(k, key, what, way_out, f'{place} has a key that')
+        parts = [(k, v, one) for k,v in o.items()]
     elif isinstance(form, dict):
         if lost := [k for k in form if k not in o]:
-            raise ValueError(f"{what}: {place or 'it'} has no {', '.join(lost)}; {way_out}")
+            place = place or 'it'
+            raise ValueError(f"{what}: {place} has no {', '.join(lost)}; {way_out}")
         parts = [(k, o[k], f) for k,f in form.items()]
     else: return
     dot = f'{place}.' if place else ''

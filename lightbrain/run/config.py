@@ -134,8 +134,7 @@ def _flat(text):
     "Is there nothing in brackets or indented, however deep? The reader stops at the first"
     depth = 0
     for o in yaml.parse(text, yaml.SafeLoader):
-        starts,ends = (isinstance(o, k) for k in (yaml.CollectionStartEvent, yaml.CollectionEndEvent))
-        depth += starts-ends
+        depth += isinstance(o, yaml.CollectionStartEvent)-isinstance(o, yaml.CollectionEndEvent)
         if depth>1: return False
     return True
 

@@ -33,8 +33,8 @@ from lightbrain.run.config import (MAY_CHANGE, TrainConfig, config_difference, c
     plan_change)
 from .log import LivePlot, RunLog, read_log
 from .parallel import join_team, wrap
-from lightbrain.train import (DTYPES, PlainLoss, Step, give_tokenizer, scored_windows, source_losses,
-    window_losses)
+from ..train import (DTYPES, PlainLoss, Step, give_tokenizer, scored_windows,
+    source_losses, window_losses)
 
 # %% ../../nbs/run/05_trainer.ipynb #02b632b9
 _NAMES = 'SIGINT','SIGTERM','SIGHUP','SIGBREAK'
@@ -366,7 +366,7 @@ def _differences(self:Trainer, saved):
 
 @patch
 def _check_same(self:Trainer, path):
-    "How a checkpoint differs from this run, if it may all the same go on: `ValueError` unless forced"
+    "How a checkpoint differs from this run; `ValueError` if it does, unless forced"
     diff = self._differences(read_part(path, 'state'))
     if diff and not self.force:
         raise ValueError(f"'{self.out}' holds another run: {'; '.join(diff)}. Use the same "
