@@ -371,7 +371,7 @@ def test_columns_of_parquet(tmp_path):
         pq.write_table(pa.table({'id':range(3000), 'text':c}), tmp_path/f'{k}.parquet', row_group_size=700)
         assert [d.text for d in read(tmp_path/f'{k}.parquet')[0]]==texts
     pq.write_table(pa.table({'id':range(9), 'text':pa.array(np.arange(9.))}), tmp_path/'float.parquet')
-    with pytest.raises(ValueError, match="no text, but a float, in column 'text' in any of its 9 rows"): read(tmp_path/'float.parquet')
+    with pytest.raises(ValueError, match="no text, but a number, in column 'text' in any of its 9 rows"): read(tmp_path/'float.parquet')
     pq.write_table(pa.table({'text':pa.array([], pa.string())}), tmp_path/'zero.parquet')
     assert read(tmp_path/'zero.parquet')[0]==[]
 

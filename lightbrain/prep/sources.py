@@ -292,6 +292,9 @@ def _same_id(where, pair, rows, columns):
         f"(in the shell: --id-column); if '{id}' says what belongs together, such as a patient, "
         f"use group_column='{id}' (--group-column {id}): its file and line are then a row's id")
 
+_KINDS = {type(None): 'nothing', bool: 'true or false', int: 'a number', float: 'a number',
+    list: 'a list', dict: 'an object'}          # how a message calls what is no text
+
 def _no_text(where, n, o, columns):
     "Why no row of a file could be read"
     fields = ', '.join(shown(k)[:40] for k in list(o)[:20])
@@ -299,7 +302,8 @@ def _no_text(where, n, o, columns):
     long = texts[max(texts)] if texts else ''
     such = f', such as text_column={long!r} (in the shell: --text-column {long})' if long else ''
     text,path = shown(columns['text_column']),where.rpartition(',')[0]
-    lacks = f"no text, but a {type(o[text]).__name__}, in" if text in o else 'no'
+    kind = _KINDS.get(type(o.get(text)), type(o.get(text)).__name__)
+    lacks = f'no text, but {kind}, in' if text in o else 'no'
     return _Useless(f"{path}: {lacks} column '{text}' in any of its {n:,} rows, nor question and "
         f"context (or QUESTION and CONTEXTS) as PubMedQA has them; it has {fields or 'none'}. "
         f"Name the column to read{such}")
