@@ -81,7 +81,7 @@ check_account = Exercise('account', _account, [(o,) for o in _LINES], adapt=_all
 
 # %% ../../nbs/exercises/prep_03_sources.ipynb #f1f19224
 _VALUES = [['y','e','s'], 'no', ['METHODS','RESULTS'], ['m','a','y','b','e'], ['A','RESULTS'],
-    ['AIMS','B'], ['p','=','0','.','2'], 'y', ['UNLABELLED']]
+    ['AIMS','B'], ['A','B','RESULTS'], ['n','o'], ['p','=','0','.','2'], 'y', ['UNLABELLED']]
 
 def _singles(v): return isinstance(v, list) and all(len(o)==1 for o in v)
 
