@@ -94,19 +94,25 @@ class Trainer:
         self.log = None          # open while `fit` runs
         self.bar = None
         self.reset()
-    @property
-    def step(self)->int: # At most `max_steps`
-        "Steps done so far"
-        return self.stepper.done
-    @property
-    def skipped(self)->int: # At most `step`
-        "Steps among them that were no update, because of an overflow"
-        return self.stepper.guard.skipped
-    @property
-    def tokens(self)->int: # With repetitions
-        "Tokens seen so far"
-        c = self.config
-        return self.step*c.batch_size*c.grad_accum*self.model.config.block_size
+
+# %% ../../nbs/run/05_trainer.ipynb #d1f40000
+@patch(as_prop=True)
+def step(self:Trainer)->int: # At most `max_steps`
+    "Steps done so far"
+    return self.stepper.done
+
+# %% ../../nbs/run/05_trainer.ipynb #d1f40002
+@patch(as_prop=True)
+def skipped(self:Trainer)->int: # At most `step`
+    "Steps among them that were no update, because of an overflow"
+    return self.stepper.guard.skipped
+
+# %% ../../nbs/run/05_trainer.ipynb #d1f40004
+@patch(as_prop=True)
+def tokens(self:Trainer)->int: # With repetitions
+    "Tokens seen so far"
+    c = self.config
+    return self.step*c.batch_size*c.grad_accum*self.model.config.block_size
 
 # %% ../../nbs/run/05_trainer.ipynb #7e0a1b03
 def check_places(
@@ -121,6 +127,7 @@ def check_places(
         raise ValueError(f"the run '{out}' would lie in the folder of its data; choose a place "
             f"beside it for --out, such as '{there.with_name(there.name+'-run')}'")
 
+# %% ../../nbs/run/05_trainer.ipynb #7e0a1c03
 def _open_set(data):
     "Both splits of one set; a `prepare` may come between the two"
     for _ in range(2):
@@ -142,6 +149,7 @@ def _check_sizes(self:Trainer):
             f"{len(self.train):,}; lower batch_size or grad_accum")
     self.team.rows(range(self.config.batch_size))                # says so if it cannot be shared
 
+# %% ../../nbs/run/05_trainer.ipynb #7e0a1c05
 @patch
 def _pick_dtype(self:Trainer):
     "The number format; with the fast step and `auto` it is measured, by all of the team"
@@ -325,17 +333,22 @@ def resume(self:Trainer)->bool: # Was there something to continue?
     self._restore(state)
     if state['data']!=self.data_hashes(): self.best = None     # the best on other text says nothing
     self.team.same(self.step, 'the step that they continue from')
-    before = state['arithmetic']
-    self.messages += [f'forced: {o}' for o in diff]
-    self.messages += [f'{now} here, {before[k]} before: the numbers may round otherwise'
-        for k,now in self.arithmetic().items() if before.get(k, now)!=now]
-    plan = plan_change(state['config'], self.config, self.step, self.skipped)
-    if self.step>self.config.max_steps:
-        plan = (f"{self.step:,} steps are done, more than max_steps={self.config.max_steps:,}: "
-            "there is nothing left to do, and its settings stay as they were")
-    if plan: self.messages.append(plan)
+    self.messages += [f'forced: {o}' for o in diff]+self._changes(state)
     self.messages.append(f'continuing {self.out.name} from step {self.step:,}')
     return True
+
+# %% ../../nbs/run/05_trainer.ipynb #420aba4d
+@patch
+def _changes(self:Trainer, state):
+    "Sentences about what may be other in a run that goes on: how sums are rounded, the plan"
+    before,c = state['arithmetic'],self.config
+    out = [f'{now} here, {before[k]} before: the numbers may round otherwise'
+        for k,now in self.arithmetic().items() if before.get(k, now)!=now]
+    plan = plan_change(state['config'], c, self.step, self.skipped)
+    if self.step>c.max_steps:
+        plan = (f"{self.step:,} steps are done, more than max_steps={c.max_steps:,}: "
+            "there is nothing left to do, and its settings stay as they were")
+    return out + ([plan] if plan else [])
 
 # %% ../../nbs/run/05_trainer.ipynb #7e0a1b13
 @patch
