@@ -291,8 +291,7 @@ def judge_curve(
     other = [f'{k} is {settings[k]!r} here, {v!r} there' for k,v in band['settings'].items()
              if settings.get(k, v)!=v]
     if other: return Verdict(False, f"not comparable with this band: {'; '.join(other)}")
-    losses = _points(rows, 'loss')+_points(rows, 'val_loss')
-    broken = [s for s,v in losses if not math.isfinite(v)]
+    broken = [s for k in ('loss','val_loss') for s,v in _points(rows, k) if not math.isfinite(v)]
     if broken:
         return Verdict(False, f'the loss is not a number at step {min(broken)}: overflow; lower '
             'the learning rate, or use float32 or bfloat16')
@@ -306,6 +305,5 @@ def judge_curve(
     if not out and len(val_out)<=0.1*n_val:
         return Verdict(True, f'{n+n_val-some} of {n+n_val} points lie inside the band')
     step,side = min(out or val_out)
-    where = 'above' if side>0 else 'below'
     why = _CAUSES[_cause(rows, band, out, val_out)]
-    return Verdict(False, f'{where} the band from step {step} on: {why}')
+    return Verdict(False, f"{'above' if side>0 else 'below'} the band from step {step} on: {why}")

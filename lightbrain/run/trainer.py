@@ -91,8 +91,7 @@ class Trainer:
         self.dtype = self._pick_dtype()
         self.signals = []        # names of the signals that came
         self.messages = []       # what was worth saying
-        self.log = None          # open while `fit` runs
-        self.bar = None
+        self.log = self.bar = None           # open while `fit` runs
         self.reset()
 
 # %% ../../nbs/run/05_trainer.ipynb #d1f40000
@@ -361,6 +360,7 @@ def _check_home(self:Trainer, path, broken):
             "or use --force to give it another name")
     self._put_aside(home)
 
+# %% ../../nbs/run/05_trainer.ipynb #7e0a2b01
 @patch
 def _differences(self:Trainer, saved):
     "What makes a checkpoint that of another run: sentences; a `ValueError` if nothing can force it"
@@ -376,6 +376,7 @@ def _differences(self:Trainer, saved):
         diff.append(f"the sha256 of {s}.bin was {was[:12]}, now {now[:12]}: trained on other data")
     return diff
 
+# %% ../../nbs/run/05_trainer.ipynb #7e0a2b02
 @patch
 def _restore(self:Trainer, state):
     "All but weights and optimizer, which are loaded"
@@ -406,6 +407,7 @@ def _find(self:Trainer):
             f"the moment ({e}); that is no damage, and nothing was changed. Make them readable and "
             "start again, or go on with --force from what can be read") from None
 
+# %% ../../nbs/run/05_trainer.ipynb #7e0a2b03
 def _find_what_can_be_read(*homes):
     "As `_find`; a folder that nobody may look into is passed over, too"
     shut = []
@@ -435,6 +437,7 @@ def _begin_anew(self:Trainer, broken):
             self._name_others(o.parents[1])
     return False
 
+# %% ../../nbs/run/05_trainer.ipynb #7e0a2b04
 @patch
 def _name_others(self:Trainer, drive):
     "Say if a second home holds runs of this name: perhaps one of them is meant"
@@ -445,6 +448,7 @@ def _name_others(self:Trainer, drive):
     self.messages.append(f"{drive} holds another run of this name ({', '.join(others)}); to "
         f"continue that one, copy its folder 'checkpoints' to '{self.out}' and start again")
 
+# %% ../../nbs/run/05_trainer.ipynb #7e0a2b05
 @patch
 def _gone(self:Trainer):
     "(path, sentence) if the run folder says that there were checkpoints, and there are none"
@@ -458,6 +462,7 @@ def _gone(self:Trainer):
     else: return []
     return [(home, f'{home} is gone or empty, and {what}')]
 
+# %% ../../nbs/run/05_trainer.ipynb #7e0a2b06
 @patch
 def _keep_old(self:Trainer, folder, home, model, broken):
     "Give another name to what a run from the start would write over"
@@ -607,6 +612,7 @@ def _clock(self:Trainer):
     self.wall_s += took
     self.pace = [self.pace[0]+took, self.pace[1]+1]
 
+# %% ../../nbs/run/05_trainer.ipynb #7e0a2b07
 @patch
 def _log_step(self:Trainer, loss, norm):
     "Notes and spikes at once; every `log_every` steps a line with the mean loss and the speed"
@@ -627,6 +633,7 @@ def _log_step(self:Trainer, loss, norm):
     self.window = [0., 0]
     self.pace = [0., 0]
 
+# %% ../../nbs/run/05_trainer.ipynb #7e0a2b08
 @patch
 def _write(self:Trainer, **row):
     "A line of the log, by number 0"
