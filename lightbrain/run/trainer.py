@@ -332,22 +332,17 @@ def resume(self:Trainer)->bool: # Was there something to continue?
     self._restore(state)
     if state['data']!=self.data_hashes(): self.best = None     # the best on other text says nothing
     self.team.same(self.step, 'the step that they continue from')
-    self.messages += [f'forced: {o}' for o in diff]+self._changes(state)
+    before = state['arithmetic']
+    self.messages += [f'forced: {o}' for o in diff]
+    self.messages += [f'{now} here, {before[k]} before: the numbers may round otherwise'
+        for k,now in self.arithmetic().items() if before.get(k, now)!=now]
+    plan = plan_change(state['config'], self.config, self.step, self.skipped)
+    if self.step>self.config.max_steps:
+        plan = (f"{self.step:,} steps are done, more than max_steps={self.config.max_steps:,}: "
+            "there is nothing left to do, and its settings stay as they were")
+    if plan: self.messages.append(plan)
     self.messages.append(f'continuing {self.out.name} from step {self.step:,}')
     return True
-
-# %% ../../nbs/run/05_trainer.ipynb #420aba4d
-@patch
-def _changes(self:Trainer, state):
-    "Sentences about what may be other in a run that goes on: how sums are rounded, the plan"
-    before,c = state['arithmetic'],self.config
-    out = [f'{now} here, {before[k]} before: the numbers may round otherwise'
-        for k,now in self.arithmetic().items() if before.get(k, now)!=now]
-    plan = plan_change(state['config'], c, self.step, self.skipped)
-    if self.step>c.max_steps:
-        plan = (f"{self.step:,} steps are done, more than max_steps={c.max_steps:,}: "
-            "there is nothing left to do, and its settings stay as they were")
-    return out + ([plan] if plan else [])
 
 # %% ../../nbs/run/05_trainer.ipynb #7e0a1b13
 @patch
@@ -360,7 +355,6 @@ def _check_home(self:Trainer, path, broken):
             "or use --force to give it another name")
     self._put_aside(home)
 
-# %% ../../nbs/run/05_trainer.ipynb #7e0a2b01
 @patch
 def _differences(self:Trainer, saved):
     "What makes a checkpoint that of another run: sentences; a `ValueError` if nothing can force it"
@@ -376,7 +370,6 @@ def _differences(self:Trainer, saved):
         diff.append(f"the sha256 of {s}.bin was {was[:12]}, now {now[:12]}: trained on other data")
     return diff
 
-# %% ../../nbs/run/05_trainer.ipynb #7e0a2b02
 @patch
 def _restore(self:Trainer, state):
     "All but weights and optimizer, which are loaded"
@@ -407,7 +400,6 @@ def _find(self:Trainer):
             f"the moment ({e}); that is no damage, and nothing was changed. Make them readable and "
             "start again, or go on with --force from what can be read") from None
 
-# %% ../../nbs/run/05_trainer.ipynb #7e0a2b03
 def _find_what_can_be_read(*homes):
     "As `_find`; a folder that nobody may look into is passed over, too"
     shut = []
