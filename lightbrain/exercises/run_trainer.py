@@ -58,7 +58,7 @@ check_next_rate = Exercise('next_rate', _next_rate, _STEPS,
 
 # %% ../../nbs/exercises/run_05_trainer.ipynb #e5c5000a
 _PACE = [(1., 500, 5.), (0.1, 500, 5.), (7., 1000, 5.), (400., 1000, 5.), (2., 100, 0.),
-    (3., 10, 1.)]
+    (3., 10, 1.), (9., 1000, 5.)]
 
 def _most_lost(step_s, save_every, minutes):
     return min(save_every, math.ceil(60*minutes/step_s)) if minutes else save_every
