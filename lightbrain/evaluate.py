@@ -536,7 +536,8 @@ def _plain(s):
     "What somebody else wrote, in one line of Markdown in which it is nothing but text"
     s = printable(' '.join(repair(str(s)).split()))
     s = f'{s[:120]} ...' if len(s)>120 else s
-    return re.sub(r'[!#$&*+:;<=>@\[\\\]^_`{|}~]', r'\\\g<0>', s).replace('www.', 'www\\.')
+    s = re.sub(r'[!#$&*<>@\[\\\]_`{|}~]', r'\\\g<0>', s)
+    return s.replace('www.', 'www\\.').replace('://', '\\://')     # no link, either
 
 def _fact(x, form=None):
     "A number or a text for people, or that nobody recorded it"
@@ -660,7 +661,7 @@ changes it again. To have it made anew, delete it and evaluate the model once mo
 """
 
 # %% ../nbs/06_evaluate.ipynb #ca6d0011
-_INK = dict(training='#56B4E9', validation='#0072B2', trigram='#D55E00', floor='#000000')
+_INK = dict(training='#777777', validation='#0072B2', trigram='#D55E00', floor='#000000')
 
 def _labels(ends, least=14):
     "Heights of names beside the ends of lines, at least so far apart; name -> (end, height)"
@@ -696,7 +697,7 @@ def _curve(curve, r):
     out = [_line(k, o) for k,o in drawn.items()]
     out += [_text(428, y+4, f'{k} {lines[k][-1][1]:.3f}', ink=_INK[k]) for k,(_,y) in ends.items()]
     out += [_text(54, 34, f'{high:.2f}', 'end'), _text(54, 254, f'{low:.2f}', 'end'),
-            _text(60, 270, '0', 'middle'), _text(420, 270, f'{most:,}', 'middle'),
+            _text(60, 270, '0', 'middle'), _text(420, 270, f'{most:,}', 'end'),
             _text(240, 286, 'step', 'middle'), _text(60, 16, 'loss, nats a token')]
     return ('<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 560 330" role="img" '
             'font-family="sans-serif" font-size="12"><title>The loss over the steps</title>'
@@ -708,7 +709,7 @@ _FORMAT = 'lightbrain-card-1'
 
 def _thin(curve, most=100):
     "Not more points than an eye can tell apart, the last one always among them"
-    def some(o): return [[s, round(v, 4)] for s,v in [*o[:-1][::max(1, -(-len(o)//most))], *o[-1:]]]
+    def some(o): return [[s, round(v, 6)] for s,v in [*o[:-1][::max(1, -(-len(o)//most))], *o[-1:]]]
     return {k: some(o) for k,o in (curve or {}).items()}
 
 def _written(facts):
