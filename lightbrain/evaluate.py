@@ -593,13 +593,14 @@ def _license(m):
 def _between(low, high, form):
     return 'not recorded' if low is None else f'{low:{form}} to {high:{form}}'
 
-def _verdict(on, other, sure, theirs, sign=1):
-    "What an interval allows to say; `sign`: -1 where less is better"
+def _judged(said, other, sure, theirs, sign=1):
+    "What a paired test `said`; else what an interval allows to say; `sign` -1: less is better"
+    if said is not None: return f'Verdict: the model is {_plain(said)}.'
     if sure[0] is None or theirs is None: return 'Verdict: not recorded.'
     how = 'not distinguishable from'
     if not sure[0]<=theirs<=sure[1]:
         how = 'better than' if sign*(sure[0]-theirs)>0 else 'worse than'
-    return f'Verdict: on {on} the model is {how} {other}.'
+    return f'Verdict: the model is {how} {other}, by its interval alone.'
 
 # %% ../nbs/06_evaluate.ipynb #ca6d0007
 def _on_loss(r):
@@ -612,31 +613,34 @@ def _on_loss(r):
     if 'floor' in r: rows.append(('floor, which no model can beat', f"{r['floor']:.3f}", ''))
     for name,o in r.get('by_source', {}).items():
         rows.append((f'this model on {_plain(name)}', f"{o['loss']:.3f}", ''))
+    xz = r.get('xz_bits_per_byte')
+    packed = '' if xz is None else f' (`xz`: {xz:.3f})'
     return [*_table(('on text', 'nats a token', '95 % interval'), *rows),
             f"{_fact(r.get('tokens'))} tokens scored; perplexity {_fact(r.get('perplexity'), '.1f')}; "
-            f"bits per byte: {_fact(r.get('bits_per_byte'), '.3f')}. Counted for the tables: "
+            f"bits per byte: {_fact(r.get('bits_per_byte'), '.3f')}{packed}. Counted for the tables: "
             f"{_fact(r.get('ngram_tokens'))} training tokens.", '',
-            _verdict('text', 'a table of trigrams', sure, r.get('trigram'), -1), '']
+            _judged(r.get('text_verdict'), 'a table of trigrams', sure, r.get('trigram'), -1), '']
 
 # %% ../nbs/06_evaluate.ipynb #ca6d0008
+_ASKED = dict(questions='questions', prompts_cut='prompts cut to fit the context',
+    questions_skipped='without an answer and skipped', ties='ties',
+    calibration_error='expected calibration error')
+
 def _on_answers(r):
     "A report's numbers on questions, beside those of readers that cannot read"
     if 'accuracy' not in r: return []
-    low,high = r['accuracy_95']
-    lazy = r.get('majority_accuracy')
-    rows = [('this model', f"{r['accuracy']:.1%}", _between(low, high, '.1%'),
+    sure,lazy = r['accuracy_95'],r.get('majority_accuracy')
+    rows = [('this model', f"{r['accuracy']:.1%}", _between(*sure, '.1%'),
              _fact(r.get('macro_f1'), '.1%')),
             (f"always {_fact(r.get('majority'))}", _fact(lazy, '.1%'), '',
              _fact(r.get('majority_f1'), '.1%')),
             ('bag of words', _fact(r.get('bag_of_words'), '.1%'), '',
              _fact(r.get('bag_of_words_f1'), '.1%'))]
-    said = _verdict('questions', 'always giving the commonest answer', (low,high), lazy)
-    if 'verdict' in r: said = f"Verdict: the model is {_plain(r['verdict'])}."
+    others = [f"Beside words: {_plain(r['verdict_words'])}."] if 'verdict_words' in r else []
     return [*_table(('on questions', 'right', '95 % interval', 'macro-F1'), *rows),
-            f"{_fact(r.get('questions'))} questions; prompts cut to fit the context: "
-            f"{_fact(r.get('prompts_cut'))}; without an answer and skipped: "
-            f"{_fact(r.get('questions_skipped'))}; ties: {_fact(r.get('ties'))}.", '',
-            said, '']
+            '; '.join(f'{label}: {_fact(r.get(k))}' for k,label in _ASKED.items())+'.', '',
+            ' '.join([_judged(r.get('verdict'), 'always giving the commonest answer', sure, lazy),
+                      *others]), '']
 
 # %% ../nbs/06_evaluate.ipynb #ca6d0009
 _USE = f"""## What it is for
