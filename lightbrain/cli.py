@@ -682,7 +682,7 @@ def show_samples(
     data:str|Path, # A folder made by `prepare`, with the model's tokenizer
     n:int=3, # How many
 )->list: # The continuations
-    "Continue `n` held-out texts, and print the truth beside each"
+    "Continue `n` held-out texts, and print the truth beside each, and what they are not for"
     import torch
     from lightbrain.data import TokenDataset
     from lightbrain.sample import stream
@@ -691,6 +691,7 @@ def show_samples(
     invented = all(o['source']=='synthetic' for o in ds.manifest['origin'])
     about = ' (synthetic: the drug and the condition do not exist)' if invented else ''
     texts = []
+    print(DISCLAIMER)
     for i,(ids,truth) in enumerate(_cases(data, ds.tokenizer, T, n), 1):
         ids = ids[-(T-8):]               # a long prompt keeps its end, where the question stands
         g = torch.Generator(model.lm_head.weight.device).manual_seed(i)
