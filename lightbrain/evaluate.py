@@ -734,7 +734,9 @@ def _written(facts):
 # %% ../nbs/06_evaluate.ipynb #ca6d0016
 def _describe(folder, facts):
     "Lay it all beside the weights; False if README.md was edited, and stays"
-    try: about,files,license = _written(facts)
+    try:
+        text = repair(json.dumps(facts, ensure_ascii=False))      # names need not be UTF-8
+        about,files,license = _written(json.loads(text))
     except (ValueError,TypeError,KeyError,AttributeError,IndexError) as e:
         raise ValueError(f"what is known of '{folder}' has not the form that a card needs "
                          f'({e!r}); save the model again') from None
