@@ -616,8 +616,9 @@ def _on_loss(r):
     xz = r.get('xz_bits_per_byte')
     packed = '' if xz is None else f' (`xz`: {xz:.3f})'
     return [*_table(('on text', 'nats a token', '95 % interval'), *rows),
-            f"{_fact(r.get('tokens'))} tokens scored; perplexity {_fact(r.get('perplexity'), '.1f')}; "
-            f"bits per byte: {_fact(r.get('bits_per_byte'), '.3f')}{packed}. Counted for the tables: "
+            f"{_fact(r.get('tokens'))} tokens scored; perplexity: "
+            f"{_fact(r.get('perplexity'), '.1f')}; bits per byte: "
+            f"{_fact(r.get('bits_per_byte'), '.3f')}{packed}. Counted for the tables: "
             f"{_fact(r.get('ngram_tokens'))} training tokens.", '',
             _judged(r.get('text_verdict'), 'a table of trigrams', sure, r.get('trigram'), -1), '']
 

@@ -34,8 +34,8 @@ from lightbrain.run.config import (MAY_CHANGE, TrainConfig, config_difference, c
     plan_change)
 from .log import LivePlot, RunLog, read_log
 from .parallel import join_team, wrap
-from lightbrain.train import (DTYPES, PlainLoss, Step, give_tokenizer, scored_windows, source_losses,
-    window_losses)
+from ..train import (DTYPES, PlainLoss, Step, give_tokenizer, scored_windows,
+    source_losses, window_losses)
 
 # %% ../../nbs/run/05_trainer.ipynb #02b632b9
 _NAMES = 'SIGINT','SIGTERM','SIGHUP','SIGBREAK'
