@@ -757,6 +757,7 @@ def _quick_scores(model, data, run):
     _into_card(run, data, r)
     return r
 
+# %% ../nbs/09_cli.ipynb #ca9d0004
 def _quick_plots(run):
     "Paths of the plots; matplotlib is optional"
     from lightbrain.run.log import plot_run
