@@ -20,11 +20,12 @@ from ..core import free_memory, pick_dtype
 from ..corpus import ANSWER
 from ..data import TokenDataset
 from ..evaluate import card_facts, model_card
+from ..files import file_sha256
 from ..fast.faststep import FusedLoss, faster_dtype, pick_micro_batch
 from ..fast.kernels import kept_heap
 from ..fast.muon import make_optimizer
-from ..files import (DROPPINGS, OtherFormat, atomic_write, file_sha256, hash_int,
-    lock_folder, progress_bar)
+from lightbrain.files import (DROPPINGS, OtherFormat, atomic_write, hash_int, lock_folder,
+    progress_bar)
 from ..model import GPT, our_files
 from lightbrain.run.checkpoint import (checkpoint_dir, latest_checkpoint, list_checkpoints,
     load_checkpoint, lost_checkpoints, make_way, mirror_checkpoint, needs_room, pack_checkpoint,
