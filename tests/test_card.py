@@ -16,7 +16,7 @@ from lightbrain.run.config import TrainConfig
 from lightbrain.run.trainer import Trainer
 from lightbrain.tokenizer import BPETokenizer, to_tiktoken, train_bpe
 
-TINY = dict(preset='nano', n_layer=1, n_head=1, n_embd=16, block_size=32, batch_size=2, warmup_steps=1, eval_tokens=64, log_every=1,
+TINY = dict(preset='nano', n_layer=1, n_head=1, n_embd=16, block_size=256, batch_size=2, warmup_steps=1, eval_tokens=512, log_every=1,
             eval_every=2, save_every=100, device='cpu', dtype='float32')
 
 def fit(data, out, **more):
