@@ -361,7 +361,7 @@ def to_int8(
     scale = (weight.abs().amax(1)/127).clamp_min(1e-30)  # a row may be all 0
     return (weight/scale[:,None]).round().to(torch.int8), scale
 
-# %% ../nbs/07_sample.ipynb #07c00005
+# %% ../nbs/07_sample.ipynb #07c00010
 @functools.cache
 def _exact_int8():
     "Does this processor multiply int8 without a fault?"
@@ -369,6 +369,7 @@ def _exact_int8():
     try: return bool((torch._int_mm(a, a.repeat(4, 1).T)==64*127**2).all())
     except (AttributeError, RuntimeError): return False
 
+# %% ../nbs/07_sample.ipynb #07c00005
 def int8_matmul(
     x:Tensor, # Activations (...,K)
     q:Tensor, # int8 (N,K)
@@ -379,12 +380,8 @@ def int8_matmul(
         return F.linear(x.float(), q.float())*scale             # right, but slow
     rows = x.reshape(-1, x.shape[-1]).float()
     unit = (rows.abs().amax(-1, keepdim=True)/127).clamp_min(1e-30)
-    rows = rows/unit
-    high = rows.round()
-    low = ((rows-high)*254).round()
-    y = torch._int_mm(torch.cat([high, low]).to(torch.int8), q.T).float()
-    high,low = y.chunk(2)
-    return ((high+low/254)*unit*scale).view(*x.shape[:-1], len(q))
+    y = torch._int_mm((rows/unit).round().to(torch.int8), q.T)  # int32, exact
+    return (y*(unit*scale)).view(*x.shape[:-1], len(q))
 
 # %% ../nbs/07_sample.ipynb #07c00006
 class Int8Linear(nn.Module):
