@@ -564,7 +564,7 @@ def generate(
     top_p:float=0.95, # Choose among the fewest tokens that reach this probability
     min_p:float=None, # Choose among tokens with this share of the likeliest one's
     repetition_penalty:float=1.0, # Above 1: a token it has said comes less often
-    int8:bool=False, # Round weights to int8: a quarter of the memory, on most CPUs faster
+    int8:bool=False, # Weights rounded to int8: less memory, on most CPUs faster
     samples:int=1, # How many continuations
     seed:int=42, # Fixes the random numbers
     device:str='auto', # auto, cpu, cuda or mps

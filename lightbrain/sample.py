@@ -257,7 +257,7 @@ def next_ids(
     repetition_penalty:float=1.0, # For tokens that a row has already
     **dials, # temperature, top_k, top_p, min_p
 )->Iterator[Tensor]: # The next token of every row (B,), until all rows are finished
-    "The loop behind `generate` and `stream`, from the end of the shortest prompt on"
+    "The loop of `generate` and `stream`, from the end of the shortest prompt on"
     text,done = idx[:,:lengths.min()],torch.zeros_like(lengths, dtype=torch.bool)
     cache = KVCache(model, len(idx)) if isinstance(model, GPT) else None
     for t in range(text.shape[1], idx.shape[1]+max_new_tokens):
@@ -288,7 +288,7 @@ def _tokens_to_draw(model, n_vocab):
 
 # %% ../nbs/07_sample.ipynb #07b00012
 def _own_part(row, n, max_new_tokens, eos):
-    "A row of a batch without what was filled up behind it; its prompt has `n` tokens"
+    "A row without what was filled up behind it; its prompt has `n` tokens"
     row = row[:n+max_new_tokens]
     ends = [] if eos is None else (row[n:]==eos).nonzero()
     return row[:n+1+int(ends[0])] if len(ends) else row
@@ -303,15 +303,15 @@ def generate(
     n_vocab:int|None=None, # Tokens to draw from; those of the tokenizer if none
     generator:torch.Generator|None=None, # Source of randomness
     **dials, # temperature, top_k, top_p, min_p, repetition_penalty
-)->Tensor|list: # Prompt and new ids, int64 (B,T+new); unequal prompts: a list of rows
+)->Tensor|list: # Prompt and new ids (B,T+new); of unequal prompts a list of rows
     "Continue every row of `idx`; past the context the window slides"
     check_settings(max_new_tokens=max_new_tokens, **dials)
     n_vocab = _tokens_to_draw(model, n_vocab)
     idx,lengths = as_prompts(idx, model.config.block_size, n_vocab)
     idx,lengths = (o.to(model.lm_head.weight.device) for o in (idx, lengths))
     check_weights(model)
-    new = next_ids(model, idx, lengths, max_new_tokens, n_vocab, eos_token, generator,
-                   **dials)
+    new = next_ids(model, idx, lengths, max_new_tokens, n_vocab, eos_token,
+                   generator, **dials)
     out = torch.cat([idx[:,:lengths.min()], *(o[:,None] for o in new)], 1)
     if lengths.min()==lengths.max(): return out
     return [_own_part(o, n, max_new_tokens, eos_token)
@@ -410,8 +410,9 @@ class _Int8Embedding(nn.Module):
 class Int8GPT(GPT):
     "A GPT to read with: a quarter of the memory, no training, no export"
     def train(self, mode=True):
-        if mode: raise ValueError("whole numbers have no gradient, so an int8 model "
-            "cannot be trained; train the float32 model, then quantize_int8")
+        if mode:
+            raise ValueError("whole numbers have no gradient, so an int8 model "
+                "cannot be trained; train the float32 model, then quantize_int8")
         return super().train(False)
     def save_pretrained(self, *args, **how):
         raise ValueError("other programs expect float32 weights; save the model "
