@@ -13,7 +13,7 @@ weights say nothing about what int8 costs in loss: lesson 07 and tests/test_samp
 import argparse, json, os, statistics, tempfile, time, warnings
 
 def contestants(args):
-    "Name -> a function that writes (B,T+new), and the number of bytes of our cache for B rows"
+    "Name -> a function that writes (B,T+new); the bytes of our cache for B rows; the size of the vocabulary"
     import torch
     from transformers import GPT2LMHeadModel
     from lightbrain.model import GPT, preset
@@ -34,7 +34,7 @@ def contestants(args):
                              eos_token_id=None, pad_token_id=0)
     def ours(idx): return generate(model, idx, args.new, temperature=0)
     def int8(idx): return generate(small, idx, args.new, temperature=0)
-    return dict(ours=ours, uncached=uncached, int8=int8, transformers=transformers),lambda n: KVCache(model, n).kv.nbytes
+    return dict(ours=ours, uncached=uncached, int8=int8, transformers=transformers),lambda n: KVCache(model, n).kv.nbytes,model.config.vocab_size
 
 def seconds(write, idx):
     "Wall time of one text; its last token has arrived when it ends"
@@ -73,11 +73,11 @@ def main():
     warnings.simplefilter('ignore')
     import torch
     torch.set_num_threads(args.threads)
-    writers,cache_bytes = contestants(args)
+    writers,cache_bytes,vocab = contestants(args)
     result = dict(args=vars(args), torch=torch.__version__, load=os.getloadavg() if hasattr(os, 'getloadavg') else None, batches={})
     for B in args.batch:
         names = ['ours','uncached','int8','transformers'] if B==1 else ['ours','int8','transformers']
-        idx = torch.randint(50257, (B,args.prompt), generator=torch.Generator().manual_seed(1)).to(args.device)
+        idx = torch.randint(vocab, (B,args.prompt), generator=torch.Generator().manual_seed(1)).to(args.device)
         spent,agree = table(names, writers, idx, args)
         tokens = B*args.new
         print(f'\nbatch {B}: prompt {args.prompt} + {args.new} new, cache {cache_bytes(B)/1e6:.1f} MB; int8 draws {agree:.0%} of the same tokens')

@@ -15,7 +15,6 @@ from collections.abc import Iterable, Iterator
 import torch
 import torch.nn.functional as F
 from torch import nn, Tensor
-from .attention import split_heads
 from .model import GPT
 from .tokenizer import Tokenizer, encode_document
 from .evaluate import check_weights, tokenizer_of
@@ -157,12 +156,12 @@ class KVCache:
 # %% ../nbs/07_sample.ipynb #5d1f7e3b
 def _block_on(block, x, kv, n, sees):
     "A block for the new tokens `x` (B,t,C); their keys and values go into `kv`"
-    m = n+x.shape[1]
-    qkv = block.attn.c_attn(block.ln_1(x)).chunk(3, -1)
-    q,k,v = (split_heads(o, block.attn.n_head) for o in qkv)
-    kv[0,:,:,n:m] = k                                            # (B,H,t,D)
-    kv[1,:,:,n:m] = v
-    k,v = kv[:,:,:,:m].to(q.dtype)
+    B,t,C = x.shape
+    H = block.attn.n_head
+    qkv = block.attn.c_attn(block.ln_1(x)).view(B, t, 3, H, C//H)
+    qkv = qkv.permute(2, 0, 3, 1, 4)                             # (3,B,H,t,D)
+    kv[:,:,:,n:n+t] = qkv[1:]
+    q,(k,v) = qkv[0],kv[:,:,:,:n+t].to(x.dtype)
     y = F.scaled_dot_product_attention(q, k, v, attn_mask=sees)
     x = x + block.attn.c_proj(y.transpose(1, 2).reshape(x.shape))
     mlp = block.mlp
