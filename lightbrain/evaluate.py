@@ -175,6 +175,13 @@ def strided_windows(
     rows = [(s, n, n-(size-stride) if b else n) for s,n,b in rows]
     return np.array(rows, dtype=np.int64).reshape(-1, 3)
 
+# %% ../nbs/06_evaluate.ipynb #06a00093
+def _check_stride(stride, size, most, batch_size):
+    if not 1<=stride<=size<=most or batch_size<1:
+        raise ValueError(f"stride={stride}, block_size={size}, batch_size={batch_size}"
+            f" do not fit a context of {most}; each must be at least 1, the stride at "
+            "most the window, the window at most the context")
+
 # %% ../nbs/06_evaluate.ipynb #06a00072
 def strided_losses(
     model:nn.Module, # A GPT: `hidden`, `lm_head`, `config`
@@ -200,12 +207,6 @@ def strided_losses(
             losses = head_losses(h, weight, y).cpu().double()
             sums += [o.sum().item() for o in losses.split(part[:,2].tolist())]
     return sums, rows[:,2].tolist()
-
-def _check_stride(stride, size, most, batch_size):
-    if not 1<=stride<=size<=most or batch_size<1:
-        raise ValueError(f"stride={stride}, block_size={size}, batch_size={batch_size}"
-            f" do not fit a context of {most}; each must be at least 1, the stride at "
-            "most the window, the window at most the context")
 
 # %% ../nbs/06_evaluate.ipynb #bda03eb7
 def perplexity(
