@@ -32,7 +32,7 @@ def documents(n):
     assert len(out)==n, f'{len(out)} of {n} documents in {paths}'
     return out
 
-def own_tokenizer(size): return BPETokenizer(*train_bpe([render_record(o) for o in synthetic_records(700)], size))
+def own_tokenizer(size, texts=()): return BPETokenizer(*train_bpe([*texts, *(render_record(o) for o in synthetic_records(700))], size))
 
 def student(tokenizer, rows=0, block_size=256, seed=0):
     "A small model of random weights that `tokenizer` belongs to, with `rows` to spare"

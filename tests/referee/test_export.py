@@ -16,6 +16,7 @@ from referees import NASTY, REFEREES, asked, documents, own_tokenizer, student, 
 pytestmark = asked
 NPM = os.environ.get('LIGHTBRAIN_LLAMA')             # folder with node_modules/node-llama-cpp
 with_llama = pytest.mark.skipif(REFEREES=='pip', reason='llama.cpp: NOT RUN, no node here')
+CODE = [p.read_text(encoding='utf-8') for p in sorted((ROOT/'lightbrain').rglob('*.py'))]      # enough text for 4,096 tokens
 TEXTS = [render_record(o) for o in synthetic_records(12, seed=9)]
 
 def test_the_lesson():
@@ -76,14 +77,14 @@ def test_activations_by_transformer_lens(model, tmp_path):
 
 SCRIPT = '''
 import {getLlama} from "node-llama-cpp"; import fs from "fs";
-const [file, texts, n] = process.argv.slice(2);
-const llama = await getLlama({gpu: false, build: "never", logLevel: "error"});
+const [file, texts, n, begun] = process.argv.slice(2);
+const llama = await getLlama({gpu: false, build: "never", logLevel: "error", maxThreads: 1});
 const model = await llama.loadModel({modelPath: file, useMmap: false});
-const context = await model.createContext({contextSize: 256, experimentalKvCacheKeyType: "F32", experimentalKvCacheValueType: "F32"});
+const context = await model.createContext({contextSize: 256, threads: 1, experimentalKvCacheKeyType: "F32", experimentalKvCacheValueType: "F32"});
 const said = [], sequence = context.getSequence();
 for (const text of JSON.parse(fs.readFileSync(texts, "utf8"))) {
     const ids = model.tokenize(text), written = [];
-    if (ids.length && ids.length < 200) {
+    if (said.length < +begun) {
         await sequence.clearHistory();
         for await (const o of sequence.evaluate(ids, {temperature: 0, yieldEogToken: true})) if (written.push(o) == +n) break;
     }
@@ -93,28 +94,39 @@ console.log(JSON.stringify(said));
 process.exit(0);
 '''
 
+def greedy(model, ids, n):
+    "Our `n` likeliest tokens after `ids`, and how clear the closest choice was, in standard deviations of the logits"
+    new = generate(model, ids, n, temperature=0, n_vocab=model.n_tokens)[0]
+    with torch.no_grad(): logits = model(new[None,:-1])[0][0,len(ids)-1:,:model.n_tokens]
+    best = logits.topk(2).values
+    return new[len(ids):].tolist(), ((best[:,0]-best[:,1])/logits.std(-1)).min().item()
+
 @with_llama
 def test_greedy_text_by_llama_cpp(model, tmp_path):
-    "The same ids for every text, and the same 20 tokens after each that leaves room for them"
-    tok,texts = model.tokenizer,[o[:n] for o,n in zip(TEXTS, (60, 90, 200, 30, 10, 300))]+[o for o in NASTY if '\0' not in o]
+    """The same ids for every text, and the same 20 tokens after each beginning
+
+    llama.cpp looks its GELU up in a table of 16-bit numbers, which may turn a near draw; so a beginning counts whose choices are all clear."""
+    tok,begun = model.tokenizer,[o[:20+9*i] for i,o in enumerate(TEXTS)]
+    texts = begun + [o for o in NASTY if '\0' not in o]
     (tmp_path/'texts.json').write_text(json.dumps(texts))
     script = Path(NPM)/f'greedy-{os.getpid()}.mjs'
     script.write_text(SCRIPT)
-    try: p = subprocess.run(['node', script, to_gguf(model, tmp_path/'m.gguf'), tmp_path/'texts.json', '20'], capture_output=True, text=True)
+    words = ['node', script, to_gguf(model, tmp_path/'m.gguf'), tmp_path/'texts.json', '20', str(len(begun))]
+    try: p = subprocess.run(words, capture_output=True, text=True, timeout=300)
     finally: script.unlink()
     assert p.returncode==0, p.stderr
     said = json.loads(p.stdout.splitlines()[-1])
     assert [o for o,s in zip(texts, said) if s['ids']!=tok.encode_ordinary(o)]==[]
-    begun = [s for s in said if s['written']]
-    wrong = [s for s in begun if generate(model, s['ids'], 20, temperature=0, n_vocab=tok.n_vocab)[0,len(s['ids']):].tolist()!=s['written']]
-    print(f'\n{len(texts)} texts, 20 greedy tokens after {len(begun)} of them: {len(wrong)} differ')
-    assert len(begun)>5 and wrong==[]
+    ours = [(*greedy(model, s['ids'], 20), s['written']) for s in said[:len(begun)]]
+    clear = [(a,b) for a,gap,b in ours if gap>.005]
+    print(f'\n{len(texts)} texts, the same ids; 20 greedy tokens after {len(clear)} of {len(begun)} beginnings: {sum(a==b for a,b in clear)} the same')
+    assert len(clear)>=4 and all(a==b for a,b in clear)
 
 @pytest.mark.parametrize('name', ['gpt2','own'])
 def test_ids_by_tokenizers(name, tmp_path):
-    "Our two files in the library `tokenizers`, against tiktoken: 1,000 documents, and nasty Unicode"
+    "Our two files in the library `tokenizers`, against tiktoken: 1,000 documents, and nasty Unicode; GPT-2's, and one of ours"
     from tokenizers import ByteLevelBPETokenizer
-    tok = gpt2_tokenizer() if name=='gpt2' else own_tokenizer(4096)
+    tok = gpt2_tokenizer() if name=='gpt2' else own_tokenizer(4096, CODE)
     save_tokenizer(tok, tmp_path)
     theirs = ByteLevelBPETokenizer(str(tmp_path/'vocab.json'), str(tmp_path/'merges.txt'))
     fast,texts = to_tiktoken(tok),documents(1000)+NASTY
