@@ -242,7 +242,7 @@ def _rows(model, name, dtype):
 # %% ../nbs/08_export.ipynb #08e000b1
 def continuation_scores(
     model:GPT, # Any of ours, on any device
-    pairs:list, # (context, continuation), token ids; a context too long keeps its end
+    pairs:list, # (context, continuation), token ids; of a long context the end
 )->list: # For each: ln p(continuation | context), and if greedy would write it
     "How likely is this text after that one?"
     most,head = model.config.block_size,model.lm_head
@@ -250,12 +250,13 @@ def continuation_scores(
         if not c or not 1<=len(a)<=most:
             raise ValueError(f"a context of {len(c)} tokens and a continuation of "
                 f"{len(a)}: give at least one of each, and {most} at most to score")
-    texts = [torch.tensor([*c, *a][-most-1:-1]) for c,a in pairs]   # nobody reads the last
+    texts = [torch.tensor([*c, *a][-most-1:-1]) for c,a in pairs]   # all but the last
     x = nn.utils.rnn.pad_sequence(texts, batch_first=True).to(head.weight.device)
     out = []
     with eval_mode(model):
         for h,text,(_,a) in zip(model.hidden(x), texts, pairs):     # h: (T,C)
-            logs = head(h[len(text)-len(a):len(text)]).float().log_softmax(-1)  # (A,V)
+            logs = head(h[len(text)-len(a):len(text)]).float()          # (A,V)
+            logs = logs.log_softmax(-1)
             want = torch.tensor(a, device=logs.device)
             nats = logs.gather(-1, want[:,None]).double().sum().item()
             out.append((nats, torch.equal(logs.argmax(-1), want)))
@@ -292,6 +293,12 @@ def _written(model, tokenizer, text, how):
         if any(o in said for o in until): break
     return min((said.split(o)[0] for o in until), key=len, default=said)
 
+def _windows(lm, text):
+    "The examiner's windows of a text, each token asked for once: (None, context, continuation)"
+    cut = _needs('lm_eval.utils', 'eval')
+    found = cut.get_rolling_token_windows(lm.tok_encode(text), lm.eot_token_id, lm.max_length, 1)
+    return [(None, *cut.make_disjoint_window(o)) for o in found]
+
 # %% ../nbs/08_export.ipynb #08e000b7
 class _Answers:
     "The three answers; the examiner's own class cuts the texts and comes second"
@@ -299,21 +306,22 @@ class _Answers:
     def __init__(self, model, tokenizer, size):
         super().__init__()
         self.model,self.words,self.size = model,tokenizer,size
-        self.eot_token_id,self.max_length = tokenizer.eot_token,model.config.block_size
+        self.eot_token_id = tokenizer.eot_token
+        self.max_length = model.config.block_size
         self._device = model.lm_head.weight.device
-    def tok_encode(self, string, *_, **how): return encode_document(self.words, string)
+    def tok_encode(self, string, *_, **how):
+        return encode_document(self.words, string)
     def _loglikelihood_tokens(self, requests, disable_tqdm=False, **how):
-        with tqdm(total=len(requests), disable=disable_tqdm,
-                  desc='Running loglikelihood requests') as bar:
-            return _in_batches(self.model, [o[1:] for o in requests], self.size, bar)
+        name,pairs = 'Running loglikelihood requests',[o[1:] for o in requests]
+        with tqdm(total=len(pairs), disable=disable_tqdm, desc=name) as bar:
+            return _in_batches(self.model, pairs, self.size, bar)
     def loglikelihood_rolling(self, requests, disable_tqdm=False):
-        cut = _needs('lm_eval.utils', 'eval')
-        texts = [[(None, *cut.make_disjoint_window(w)) for w in cut.get_rolling_token_windows(
-            self.tok_encode(*o.args), self.eot_token_id, self.max_length, 1)] for o in requests]
+        texts = [_windows(self, *o.args) for o in requests]
         found = iter(self._loglikelihood_tokens([*chain(*texts)], disable_tqdm))
         return [sum(next(found)[0] for _ in o) for o in texts]
     def generate_until(self, requests, disable_tqdm=False):
-        bar = tqdm(requests, disable=disable_tqdm, desc='Running generate_until requests')
+        name = 'Running generate_until requests'
+        bar = tqdm(requests, disable=disable_tqdm, desc=name)
         return [_written(self.model, self.words, *o.args) for o in bar]
 
 # %% ../nbs/08_export.ipynb #08e000b8
@@ -326,5 +334,6 @@ def harness(
     if batch_size<1: raise ValueError(f"batch_size={batch_size} must be at least 1")
     tokenizer = tokenizer_of(model, tokenizer)
     check_weights(model)
-    class LightBrainLM(_Answers, _needs('lm_eval.api.model', 'eval').TemplateLM): pass
+    Examined = _needs('lm_eval.api.model', 'eval').TemplateLM
+    class LightBrainLM(_Answers, Examined): pass
     return LightBrainLM(model, tokenizer, batch_size)

@@ -83,8 +83,8 @@ check_same_model = Exercise('same_model', _same, _logit_cases, minutes=15, level
 # %% ../../nbs/exercises/08_export.ipynb #e8e0000e
 def _encode(text): return [zlib.crc32(o.encode()) for o in re.findall(r' ?\w+|\s|[^\w\s]', text)]
 
-_CUTS = [(_encode, *o) for o in (('Answer:', ' yes'), ('Answer: ', 'yes'), ('Answer:  ', 'not at all'),
-    ('Does it help? Answer:\n', 'maybe'), ('a b c', ' d'), ('The answer is \n ', 'no, it is not'))]
+_CUTS = [(_encode, *o) for o in (('Answer:', ' yes'), ('Answer: ', 'yes'),
+    ('Answer:  ', 'not at all'), ('Does it help? Answer:\n', 'maybe'), ('a b c', ' d'), ('The answer is \n ', 'no, it is not'))]
 
 def _cut(encode, context, continuation, bare=str.rstrip, between=''):
     both,n = encode(context+between+continuation),len(encode(bare(context)))
@@ -111,7 +111,8 @@ check_cut = Exercise('cut', _cut, _CUTS, minutes=15, level='medium', adapt=_as_i
         'a blank at the end of the context begins the next word':
             lambda e,c,a: _cut(e, c, a, bare=str),
         'blanks are lost': lambda e,c,a: _cut(e, c.rstrip(), a),
-        'there may be more than one blank': lambda e,c,a: _cut(e, c, a, bare=lambda o: o[:-1] if o[-1]==' ' else o),
+        'there may be more than one blank':
+            lambda e,c,a: _cut(e, c, a, bare=lambda o: o.removesuffix(' ')),
         'letters are counted where tokens should be':
             lambda e,c,a: (e(c+a)[:len(c.rstrip())], e(c+a)[len(c.rstrip()):]),
         'a blank is there that nobody wrote': lambda e,c,a: _cut(e, c, a, between=' '),
