@@ -84,7 +84,8 @@ check_same_model = Exercise('same_model', _same, _logit_cases, minutes=15, level
 def _encode(text): return [zlib.crc32(o.encode()) for o in re.findall(r' ?\w+|\s|[^\w\s]', text)]
 
 _CUTS = [(_encode, *o) for o in (('Answer:', ' yes'), ('Answer: ', 'yes'),
-    ('Answer:  ', 'not at all'), ('Does it help? Answer:\n', 'maybe'), ('a b c', ' d'), ('The answer is \n ', 'no, it is not'))]
+    ('Answer:  ', 'not at all'), ('Does it help? Answer:\n', 'maybe'), ('a b c', ' d'),
+    ('The answer is \n ', 'no, it is not'))]
 
 def _cut(encode, context, continuation, bare=str.rstrip, between=''):
     both,n = encode(context+between+continuation),len(encode(bare(context)))
