@@ -19,7 +19,7 @@ def records(n):
     "The first `n` real questions of the development set, or invented ones where it is not"
     path = SHARED/'dev'/'pubmedqa_dev.jsonl'
     if not path.exists(): return synthetic_records(n, seed=5)
-    return [json.loads(l) for l in path.read_text(encoding='utf-8').splitlines()[:n]]
+    return [json.loads(l) for l in path.read_text(encoding='utf-8').split('\n')[:n]]
 
 def documents(n):
     "`n` real documents, or invented records where there are none"
