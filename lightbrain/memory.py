@@ -188,8 +188,7 @@ def repeated_ngrams(
     return 1-sum(len(set(o)) for o in grams)/sum(map(len, grams))
 
 # %% ../nbs/07a_memory.ipynb #07a10033
-ALARM = 0.001                        # how often chance may accuse, per test
-COPIED = 50                          # tokens in one piece that count as copied
+ALARM,COPIED = 0.001,50 # chance that may accuse; tokens in one piece that do
 
 @dataclass(frozen=True)
 class Memorisation:
@@ -197,8 +196,8 @@ class Memorisation:
     recited:tuple # Mean tokens before the first mistake: (training, held out)
     recited_chance:float # How often shuffled texts would differ as much
     copied:tuple # Longest run of the training tape in (samples, held-out text)
-    distinct:tuple # `distinct_n` of (samples, held-out text)
-    repeated:tuple # `repeated_ngrams` of (samples, held-out text)
+    distinct:tuple # `distinct_n` of both
+    repeated:tuple # `repeated_ngrams` of both
     bits:float|None=None # Mean exposure of the canaries
     bits_chance:float|None=None # `chance` of it
     @property
@@ -281,6 +280,6 @@ def memorisation(
     bits = exposure(model, **canaries) if canaries else None
     copied = tuple(longest_copy(o, train, progress)[0] for o in pair)
     luck = _by_shuffling(ours, theirs, r)
-    known = (None, None) if bits is None else (bits.mean(), chance(bits))
-    return Memorisation((ours.mean(), theirs.mean()), luck, copied,
+    known = (None, None) if bits is None else (float(bits.mean()), chance(bits))
+    return Memorisation((float(ours.mean()), float(theirs.mean())), luck, copied,
         tuple(map(distinct_n, pair)), tuple(map(repeated_ngrams, pair)), *known)
