@@ -234,14 +234,14 @@ Memorisation.verdict = property(_said, doc="The finding in a sentence")
 Memorisation.__repr__ = _as_text
 
 # %% ../nbs/07a_memory.ipynb #07a10035
-def _some_documents(tape, eot, size, n, r, what):
+def _some_documents(tape, eot, size, n, r):
     "`n` documents of a tape, drawn from those with `size` tokens: their beginnings"
     ends = np.flatnonzero(np.asarray(tape)==eot)
     starts = np.r_[0, ends+1]
     fits = starts[np.r_[ends, len(tape)]-starts>=size]
     if not len(fits):
-        raise ValueError(f"the {what} text holds no document of {size} tokens; "
-                         "choose a smaller prefix and follow")
+        raise ValueError(f"a text of {len(tape):,} tokens holds no document of "
+                         f"{size}; choose a smaller prefix and follow")
     return [np.asarray(tape[i:i+size]) for i in r.permutation(fits)[:n]]
 
 def _written(model, held_out, texts, eot):
@@ -262,8 +262,8 @@ def _by_shuffling(a, b, r, draws=9999):
 # %% ../nbs/07a_memory.ipynb #07a10036
 def memorisation(
     model:nn.Module, # A GPT that knows its tokenizer
-    train, # Token ids of its training text (N,), such as `TokenDataset.tokens`
-    held_out, # Token ids of like text that it never read
+    train, # Its training text: a `TokenDataset`, or token ids (N,)
+    held_out, # Text of the same kind that it never read, likewise
     canaries:dict|None=None, # `before`, `secrets` and `space` for `exposure`
     texts:int=100, # Documents to begin on each side, and samples to write
     prefix:int=50, # As for `recited`
@@ -272,8 +272,9 @@ def memorisation(
 )->Memorisation: # Its repr is a table with a verdict
     "Measure what a model learned by heart"
     r,eot = np.random.default_rng(0),tokenizer_of(model).eot_token
-    size,sides = prefix+follow,[('training', train), ('held-out', held_out)]
-    docs = [_some_documents(o, eot, size, texts, r, what) for what,o in sides]
+    train,held_out = (getattr(o, 'tokens', o) for o in (train, held_out))
+    size,sides = prefix+follow,(train, held_out)
+    docs = [_some_documents(o, eot, size, texts, r) for o in sides]
     ours,theirs = (recited(model, o, prefix, follow, progress=progress)
                    for o in docs)
     pair = _written(model, held_out, texts, eot)

@@ -41,7 +41,7 @@ def two():
         out[name] = model.eval(),tape
     return out
 
-SHORT = dict(texts=30, prefix=20, follow=20, progress=False)
+SHORT = dict(texts=20, prefix=20, follow=20, progress=False)
 
 def test_it_finds_what_was_planted(two):
     model,tape = two['planted']
@@ -51,7 +51,7 @@ def test_it_finds_what_was_planted(two):
 
 def test_it_does_not_cry_wolf(two):
     "Letters that were never in the text; a model that read no letter at all; text that was not read"
-    for name,who in dict(planted=OTHERS, clean=NAMES).items():
+    for name,who in dict(planted=OTHERS[:20], clean=NAMES[:20]).items():
         model,_ = two[name]
         found = memorisation(model, two['fresh'][:len(two['fresh'])//2], two['fresh'][len(two['fresh'])//2:], canaries(who), **SHORT)
         assert found.found==[] and 'No sign' in found.verdict, found
@@ -72,24 +72,21 @@ def test_exposure_is_of_the_whole_secret(two):
     model,_ = two['planted']
     tok,name = two['tok'],PLANTED[0]
     start = [tok.eot_token, *tok.encode_ordinary(letter(name))]
-    losses = []
-    for o in SPACE[::25]+[SECRETS[name]]:
+    few = list(dict.fromkeys([*SPACE[::25], SECRETS[name]]))
+    alone = []
+    for o in few:
         ids = torch.tensor([start+tok.encode_ordinary(o)])
         with torch.no_grad(): p = model(ids[:,:-1])[0].log_softmax(-1)
-        losses.append(p[0,torch.arange(len(start)-1, ids.shape[1]-1),ids[0,len(start):]].sum().item())
-    few = list(dict.fromkeys(SPACE[::25]+[SECRETS[name]]))
-    got = exposure(model, [letter(name)], [SECRETS[name]], few)
-    assert got==pytest.approx(exposure_bits(losses[:len(few)-1]+[losses[-1]], few.index(SECRETS[name])) if few[-1]==SECRETS[name]
-        else exposure_bits(losses[:-1], few.index(SECRETS[name])))
+        alone.append(p[0,torch.arange(len(start)-1, ids.shape[1]-1),ids[0,len(start):]].sum().item())
+    for o in few[::5]: assert exposure(model, [letter(name)], [o], few)==pytest.approx(exposure_bits(alone, few.index(o)))
 
-def test_recited_reads_only_the_prefix(two):
-    "What follows may be anything: the count is of the model's own words"
-    model,_ = two['planted']
-    ids = two['fresh'][:40].copy()
+def test_recited_sees_nothing_but_the_prefix(two):
+    "What stands behind a mistake may be anything; a text that is the model's own has none"
+    model,tape = two['planted']
+    ids = tape[:40].copy()
     said = recited(model, [ids], 10, 20, progress=False)[0]
-    ids[10+said] = (ids[10+said]+1)%500
-    ids[31:] = 0
-    assert recited(model, [ids], 10, 20, progress=False)[0] in (said, *range(said+1, 21))
+    ids[min(10+said+1, 30):] = 0
+    assert recited(model, [ids], 10, 20, progress=False)[0]==said
 
 @pytest.mark.parametrize('at', [0, 2**18-3, 2**18, 2**19-30, 600_000-31])
 def test_a_copy_across_a_border(at, tmp_path):
