@@ -31,7 +31,8 @@ class Page:
         self.name = self.title.split(':')[0]                             # 03 · Attention
         self.about = rest.strip().removeprefix('> ').split('\n')[0]
         stem = re.sub(r'^\d\d[a-z]*_', '', path.stem)
-        self.module = '.'.join(['lightbrain', *filter(None, [self.room.replace('/', '.')]), stem])
+        module = re.sub(r'^((?:prep|run|fast)_)?\d\d[a-z]*_', r'\1', path.stem)        # the checkers run_02_checkpoint are of run/02
+        self.module = '.'.join(['lightbrain', *filter(None, [self.room.replace('/', '.')]), module])
         self.site = '/'.join(filter(None, [self.room, f'{stem}.html']))  # nbdev leaves the number out
 
     def cells(self, kind=None): return [''.join(c['source']) for c in self.nb['cells'] if kind in (None, c['cell_type'])]

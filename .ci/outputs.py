@@ -3,6 +3,7 @@
     python .ci/outputs.py                                  # which notebooks have outputs of other code
     python .ci/outputs.py save nbs/03_attention.ipynb      # run at scale laptop, store the outputs, remember code and seconds
     python .ci/outputs.py stamp nbs/03_attention.ipynb     # the outputs were stored another way just now: remember the code only
+    python .ci/outputs.py time nbs/0*.ipynb                # run at scales ci and laptop: a table of seconds and peak memory
 
 What counts is the code down to the last cell that has an output: blank lines, comments and `#|` lines may change."""
 import base64, hashlib, io, json, os, re, subprocess, sys, time
@@ -53,13 +54,31 @@ def stamp(path, seconds=None):
     if not nb['metadata']['lightbrain']: del nb['metadata']['lightbrain']
     write(path, nb)
 
+def run(
+    path, # A notebook
+    scale, # 'ci', 'laptop' or 'full'
+    *flags, # More for nbdev-test
+)->tuple: # (seconds, megabytes of its largest process)
+    "Run a notebook as the tests do"
+    start,env = time.perf_counter(),os.environ | dict(LIGHTBRAIN_SCALE=scale)
+    p = subprocess.Popen(['nbdev-test', str(path), '--cell-timeout', '3000', *flags], cwd=ROOT, env=env,
+        stdout=sys.stderr)
+    _,status,usage = os.wait4(p.pid, 0)
+    if status: sys.exit(f'{path} failed at scale {scale}')
+    return time.perf_counter()-start,usage.ru_maxrss/(2**20 if sys.platform=='darwin' else 2**10)
+
+def measure(paths):
+    "Seconds and peak memory of each lesson at the two scales that need no GPU"
+    print('| lesson | ci, s | ci, MB | laptop, s | laptop, MB |\n|---|---|---|---|---|')
+    for p in paths:
+        cells = [f'{o:.0f}' for scale in ('ci','laptop') for o in run(p, scale)]
+        print('|', ' | '.join([p.stem, *cells]), '|', flush=True)
+
 def save(path):
     "Outputs of `laptop`, never of `ci`; what went to stderr is progress and warnings, and no page needs it"
-    env = dict(LIGHTBRAIN_SCALE='laptop') | os.environ
-    if env['LIGHTBRAIN_SCALE']=='ci': sys.exit('outputs are stored at scale laptop or full, never ci')
-    start = time.perf_counter()
-    subprocess.run(['nbdev-test', str(path), '--save', '--cell-timeout', '3000'], check=True, cwd=ROOT, env=env)
-    seconds = time.perf_counter()-start
+    scale = os.environ.get('LIGHTBRAIN_SCALE', 'laptop')
+    if scale=='ci': sys.exit('outputs are stored at scale laptop or full, never ci')
+    seconds,_ = run(path, scale, '--save')
     nb = read(path)
     for c in nb['cells']:
         if 'outputs' in c: c['outputs'] = [o for o in c['outputs'] if o.get('name')!='stderr']
@@ -73,5 +92,6 @@ if __name__=='__main__':
     if word=='check':
         bad = [p.relative_to(ROOT/'nbs').as_posix() for p in paths if stale(read(p))]
         sys.exit('\n'.join(f'{o}: its outputs are of other code; python .ci/outputs.py save nbs/{o}' for o in bad) or 0)
-    if word not in ('save','stamp') or len(sys.argv)<3: sys.exit(__doc__)
+    if word not in ('save','stamp','time') or len(sys.argv)<3: sys.exit(__doc__)
+    if word=='time': sys.exit(measure(paths))
     for p in paths: (save if word=='save' else stamp)(p)

@@ -416,8 +416,11 @@ def _encoding(name, vocab, special_tokens):
 @cache
 def gpt2_tokenizer()->tiktoken.Encoding: # The same object on every call
     "GPT-2's tokenizer from tiktoken, with no network; `ValueError` when damaged"
-    vocab,_ = gpt2_vocab()
-    return _encoding('gpt2', vocab, {END_OF_TEXT: len(vocab)-1})
+    special = {END_OF_TEXT: 256+50_000}
+    tokens = json.loads(_gpt2_files()[0]).items()   # verified; no merge is needed
+    byte = {c:b for b,c in gpt2_alphabet().items()}
+    vocab = {i: t.encode() if t in special else _raw(t, byte) for t,i in tokens}
+    return _encoding('gpt2', vocab, special)
 
 # %% ../nbs/01_tokenizer.ipynb #9f890f7c
 def implied_merges(

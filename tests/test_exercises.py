@@ -7,7 +7,9 @@ import pytest
 from conftest import ROOT
 from lightbrain.core import LEVELS, exercises
 
-BOOKS = {re.sub(r'^\d\d[a-z]*_', '', p.stem): p for p in sorted((ROOT/'nbs'/'exercises').glob('*.ipynb'))}
+ROOM = r'^(?:(prep|run|fast)_)?\d\d[a-z]*_'         # exercises/run_02_checkpoint.ipynb are the checkers of nbs/run/02_checkpoint.ipynb
+def module(stem): return re.sub(ROOM, lambda m: f'{m[1]}_' if m[1] else '', stem)
+BOOKS = {module(p.stem): p for p in sorted((ROOT/'nbs'/'exercises').glob('*.ipynb'))}
 ALL = {f'{m}.{ex.name}': ex for m in BOOKS for ex in exercises(f'lightbrain.exercises.{m}')}
 RIGHT = {(n, o): f for n,ex in ALL.items() for o,f in [*ex.right.items(), ('the reference', ex.ref)] if f}
 WRONG = {(n, o): f for n,ex in ALL.items() for o,f in ex.wrong.items()}
@@ -46,13 +48,14 @@ def test_names_are_unique(): assert len({ex.name for ex in ALL.values()})==len(A
 
 def cells(path): return json.loads(path.read_text(encoding='utf-8'))['cells']
 
-LESSONS = sorted(p for p in (ROOT/'nbs').rglob('[0-9]*.ipynb') if f'exercises/{p.name}' in {f'exercises/{o.name}' for o in BOOKS.values()}
-                 and p.parent.name!='exercises')
+LESSONS = {m: ROOT/'nbs'/(re.match(ROOM, p.stem)[1] or '')/re.sub('^(prep|run|fast)_', '', p.name) for m,p in BOOKS.items()}
 
-@pytest.mark.parametrize('path', LESSONS, ids=lambda p: p.stem)
-def test_no_answer_beside_its_question(path):
+def test_checkers_have_a_lesson(): assert all(p.exists() for p in LESSONS.values())
+
+@pytest.mark.parametrize('m', LESSONS)
+def test_no_answer_beside_its_question(m):
     "A stub is followed by its folded solution, which has a name of its own and is folded on the site, in Colab and in Jupyter"
-    code,solved = [c for c in cells(path) if c['cell_type']=='code'],0
+    code,solved = [c for c in cells(LESSONS[m]) if c['cell_type']=='code'],0
     for c in code:
         src = ''.join(c['source'])
         if '_solution(' not in src: continue
@@ -62,5 +65,5 @@ def test_no_answer_beside_its_question(path):
         assert not re.search(r'^def (?!\w+_solution\()', src, re.M) or re.search(r'^def \w+_solution\(', src, re.M)
     stubs = [''.join(c['source']) for c in code if re.search(r'raise NotImplementedError$', ''.join(c['source']), re.M)
              and re.search(r'^check_\w+\(', ''.join(c['source']), re.M)]
-    assert solved==len(stubs)==len(exercises('lightbrain.exercises.' + re.sub(r'^\d\d[a-z]*_', '', path.stem)))
+    assert solved==len(stubs)==len(exercises(f'lightbrain.exercises.{m}'))
     assert all(len(o.strip().splitlines())<=4 for o in stubs), 'a stub is three lines'

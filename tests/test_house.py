@@ -201,7 +201,8 @@ def test_the_wall_stands(line, tmp_path):
 
 # Lessons: where they lie, which others they name, and what one must know before
 
-NUMBERED = {p.relative_to(ROOT/'nbs').as_posix(): p for p in sorted((ROOT/'nbs').rglob('[0-9]*.ipynb'))}
+IN_A_ROOM = r'((?:prep|run|fast)_)?\d\d[a-z]*'                                # exercises/run_02_checkpoint: of nbs/run/02_checkpoint
+NUMBERED = {k: p for p in sorted((ROOT/'nbs').rglob('*.ipynb')) if re.match(rf'(\w+/)?{IN_A_ROOM}_', k := p.relative_to(ROOT/'nbs').as_posix())}
 CHECKERS = {k: p for k,p in NUMBERED.items() if k.startswith('exercises/')}
 LESSONS = {k: p for k,p in NUMBERED.items() if k not in CHECKERS}
 LESSON = r'(?<![\w/.,])(?:(?:prep|run|fast)/)?\d\d[a-z]*\b(?![.,]?\d| ?%)'
@@ -209,8 +210,8 @@ LESSON = r'(?<![\w/.,])(?:(?:prep|run|fast)/)?\d\d[a-z]*\b(?![.,]?\d| ?%)'
 def cells(path, kind=None):
     return [''.join(c['source']) for c in json.loads(path.read_text(encoding='utf-8'))['cells'] if kind in (None, c['cell_type'])]
 
-def number(path): return re.match(r'(\w+/)?\d\d[a-z]*', path)[0]             # run/02_checkpoint.ipynb -> run/02
-def module(path): return 'lightbrain.' + re.sub(r'(^|/)\d\d[a-z]*_', r'\1', path).removesuffix('.ipynb').replace('/', '.')
+def number(path): return re.match(rf'(\w+/)?{IN_A_ROOM}', path)[0]            # run/02_checkpoint.ipynb -> run/02
+def module(path): return 'lightbrain.' + re.sub(rf'(^|/){IN_A_ROOM}_', r'\1\2', path).removesuffix('.ipynb').replace('/', '.')
 
 NUMBERS = {number(o): o for o in LESSONS}
 
@@ -241,6 +242,11 @@ def wrong_needs(here, needs, imported):
         'imports from lessons that nobody told the reader to know:': imported-known(needs[here], needs)}.items() if bad]
 
 def test_numbers(): assert len(NUMBERS)==len(LESSONS), 'two lessons have one number'
+
+def test_names_of_modules():
+    assert [module(o) for o in ('03a_config.ipynb','run/02_checkpoint.ipynb','exercises/03a_config.ipynb','exercises/run_02_checkpoint.ipynb')]==[
+        'lightbrain.config','lightbrain.run.checkpoint','lightbrain.exercises.config','lightbrain.exercises.run_checkpoint']
+    assert not [o for o in CHECKERS if o.removeprefix('exercises/').replace('_', '/', number(o).count('_')) not in LESSONS], 'checkers of no lesson'
 
 @pytest.mark.parametrize('path', NUMBERED)
 def test_module_of_a_lesson(path):

@@ -131,10 +131,10 @@ class ChunkEncoder:
         return ids.take(out),np.add.reduceat(count, first)
     def _encode(self, buf, start, stop):
         "Ids of chunks that are not in the table; for each, where in `self.ids` to begin, how many"
-        number = {}                                             # each of them once
-        spans = zip(start.tolist(), stop.tolist())
-        which = np.array([number.setdefault(buf[i:j], len(number)) for i,j in spans], np.int64)
-        text = ''.join(o.decode()+END_OF_TEXT for o in number)
+        chunks = [buf[i:j] for i,j in zip(start.tolist(), stop.tolist())]
+        number = {o:i for i,o in enumerate(dict.fromkeys(chunks))}          # each of them once
+        which = np.array([number[o] for o in chunks], np.int64)
+        text = END_OF_TEXT.encode().join([*number, b'']).decode()
         ids = self.encoding.encode_to_numpy(text, allowed_special={END_OF_TEXT},
                                             disallowed_special=())
         mark = ids==self.encoding.eot_token

@@ -202,6 +202,7 @@ def check_model(
         raise ValueError(f"{path} holds another model ({'; '.join(diff[:4])}{more}); "
                          "build the model with the settings it was saved with")
 
+# %% ../../nbs/run/02_checkpoint.ipynb #f1179642
 def _entry(o):
     "Kind of number and shape of a `state_dict` entry, as text"
     if not isinstance(o, Tensor): return 'extra state'
@@ -399,6 +400,7 @@ def prune_checkpoints(
         _discard(hidden, p)
     return old
 
+# %% ../../nbs/run/02_checkpoint.ipynb #c2f00023
 def _sweep(folder, newest):
     "Remove what a killed clean-up left behind, or a killed save up to the step `newest`"
     for name in _names(folder):
@@ -458,6 +460,7 @@ def mirror_checkpoint(
     prune_checkpoints(home, max(2, keep))
     return dest
 
+# %% ../../nbs/run/02_checkpoint.ipynb #0c04a267
 def _not_a_copy(folder, path):
     "Why `folder` is no sound copy of the checkpoint `path`; None if it is one"
     try: same = (folder/FILES[0]).read_bytes()==(path/FILES[0]).read_bytes()

@@ -92,6 +92,7 @@ _LEAST = dict(max_steps=1, batch_size=1, grad_accum=1, eval_every=1, eval_tokens
 _CHOICES = dict(optimizer=('adamw','muon'), step=('plain','fast'), order=ORDERS,
     dtype=('auto','float32','bfloat16','float16'))
 
+# %% ../../nbs/run/01_config.ipynb #ccf374f0
 def check_config(
     cfg:TrainConfig, # To be looked at
 )->None:
@@ -147,6 +148,7 @@ def _read_yaml(path):
     if twice: raise ValueError(f"{path}: '{twice[0]}' stands there twice; keep one of the lines")
     return {k.value: None if v.tag.endswith(':null') else v.value for k,v in pairs}
 
+# %% ../../nbs/run/01_config.ipynb #c1f03b13
 @patch(cls_method=True)
 def from_yaml(cls:TrainConfig,
     path:str|Path, # A .yaml file of `key: value` lines
@@ -162,7 +164,6 @@ def from_yaml(cls:TrainConfig,
     why = complaint(both)
     if why: raise ValueError(f'{path}: {why}' if why==complaint(settings) else why)
     return cls.from_dict(both)
-
 
 # %% ../../nbs/run/01_config.ipynb #c1f03a14
 def train_flags(

@@ -14,6 +14,7 @@ from base64 import b64encode
 from importlib.resources import files
 from pathlib import Path
 import numpy as np
+from fastcore.basics import patch
 from ..core import Verdict
 from ..files import atomic_write
 from .checkpoint import needs_room
@@ -77,22 +78,28 @@ class RunLog:
         except (OSError,ValueError) as e:             # its folder is a file, or its name no UTF-8
             self.board = None
             self.notes.append(f'TensorBoard gets nothing ({e}); metrics.jsonl has everything')
-    def write(self,
-        **row, # The numbers of one step; columns not given are null
-    )->None:
-        "Add a line"
-        row = dict.fromkeys(COLUMNS) | row
-        with needs_room(self.path.parent, 10**5), open(self.path, 'ab') as f:
-            f.write(json.dumps(row).encode()+b'\n')
-        if self.live: self.live.update(row)
-        if not self.board: return
-        for k,v in row.items():
-            if isinstance(v, str): self.board.add_text(k, v, row['step'])
-            elif k!='step' and v is not None: self.board.add_scalar(k, v, row['step'])
-    def close(self)->None:
-        "Flush what TensorBoard holds back, and draw the last picture"
-        if self.live: self.live.close()
-        if self.board: self.board.close()
+
+# %% ../../nbs/run/03_log.ipynb #54e70000
+@patch
+def write(self:RunLog,
+    **row, # The numbers of one step; columns not given are null
+)->None:
+    "Add a line"
+    row = dict.fromkeys(COLUMNS) | row
+    with needs_room(self.path.parent, 10**5), open(self.path, 'ab') as f:
+        f.write(json.dumps(row).encode()+b'\n')
+    if self.live: self.live.update(row)
+    if not self.board: return
+    for k,v in row.items():
+        if isinstance(v, str): self.board.add_text(k, v, row['step'])
+        elif k!='step' and v is not None: self.board.add_scalar(k, v, row['step'])
+
+# %% ../../nbs/run/03_log.ipynb #54e70002
+@patch
+def close(self:RunLog)->None:
+    "Flush what TensorBoard holds back, and draw the last picture"
+    if self.live: self.live.close()
+    if self.board: self.board.close()
 
 # %% ../../nbs/run/03_log.ipynb #c4923faf
 PLOTS = dict(loss='loss (nats per token)', lr='learning rate', throughput='tokens per second')
@@ -102,6 +109,24 @@ def _points(rows, key):
     "(step, value) of the lines that have a value"
     return [(o['step'], o[key]) for o in rows if o.get(key) is not None]
 
+def _figure():
+    "An empty figure, without pyplot: nothing global is touched"
+    try: from matplotlib.figure import Figure
+    except ImportError:
+        raise ValueError('plots need matplotlib; pip install "lightbrain[lessons]"') from None
+    return Figure(figsize=(4.6,2.8), layout='constrained')
+
+def _draw_losses(ax, rows, band, lines):
+    "What belongs to a curve of the training loss: band, validation, lines; a title for it, or None"
+    if band: ax.fill_between(*band['loss'], color='C0', alpha=0.2, lw=0, label='reference band')
+    seen = _points(rows, 'val_loss')
+    if seen: ax.plot(*zip(*seen), 'o-', ms=3, label='validation')
+    for i,(name,y) in enumerate(lines.items()):
+        ax.axhline(y, color='k', lw=1, ls=('--',':')[i%2], label=f'{name} {y:.2f}')
+    ax.legend()
+    return f'validation loss {seen[0][1]:.2f} to {seen[-1][1]:.2f}' if seen else None
+
+# %% ../../nbs/run/03_log.ipynb #c3f00013
 def run_figure(
     rows:list, # From `read_metrics`
     kind:str, # 'loss', 'lr' or 'throughput'
@@ -109,27 +134,17 @@ def run_figure(
     lines:dict|None=None, # Name -> a loss to draw a line at, such as that of the trigram
 ): # A `matplotlib.figure.Figure`
     "One figure of a run; `ValueError` if there is nothing to draw"
-    try: from matplotlib.figure import Figure  # no pyplot: nothing global is touched
-    except ImportError:
-        raise ValueError('plots need matplotlib; pip install "lightbrain[lessons]"') from None
+    fig = _figure()
     key = 'tokens_per_s' if kind=='throughput' else kind
     points = _points(rows, key)
     if not points: raise ValueError(f"the run has logged no {key} so far; train some more steps")
     values = [v for _,v in points]
     title = dict(loss=f'training loss {values[-1]:.2f}', lr=f'highest {max(values):.2g}',
         throughput=f'median {np.median(values):,.0f} tokens per second')[kind]
-    fig = Figure(figsize=(4.6,2.8), layout='constrained')
     ax = fig.add_subplot()
     ax.plot(*zip(*points), lw=1, label='training')
     if kind=='throughput': ax.set_ylim(bottom=0)
-    if kind=='loss':
-        if band: ax.fill_between(*band['loss'], color='C0', alpha=0.2, lw=0, label='reference band')
-        if seen := _points(rows, 'val_loss'):
-            ax.plot(*zip(*seen), 'o-', ms=3, label='validation')
-            title = f'validation loss {seen[0][1]:.2f} to {seen[-1][1]:.2f}'
-        for i,(name,y) in enumerate((lines or {}).items()):
-            ax.axhline(y, color='k', lw=1, ls=('--',':')[i%2], label=f'{name} {y:.2f}')
-        ax.legend()
+    if kind=='loss': title = _draw_losses(ax, rows, band, lines or {}) or title
     broken = sum(not math.isfinite(v) for v in values)
     if broken: title += f'; {broken} are no numbers'
     ax.set(xlabel='step', ylabel=PLOTS[kind], title=title)
@@ -172,22 +187,28 @@ class LivePlot:
         "Take note, and redraw if it is time"
         self.rows.append(row)
         if self.live and time.monotonic()-self.drawn>=self.every_s: self.draw()
-    def draw(self)->None:
-        "Draw, in the place of the picture before"
-        try: fig = run_figure(self.rows, 'loss', self.band)
-        except ValueError: return                                  # nothing logged so far
-        png = io.BytesIO()
-        fig.savefig(png, dpi=60)
-        alt = f'Loss against the step: {fig.axes[0].get_title()}'
-        # a front end's own words: IPython's `Image` takes an alt text only since version 8
-        picture = {'image/png':b64encode(png.getvalue()).decode(), 'text/plain':alt}
-        how = dict(raw=True, metadata={'image/png':{'alt':alt}})
-        if self.handle is None: self.handle = self.show(picture, display_id=True, **how)
-        else: self.handle.update(picture, **how)
-        self.drawn = time.monotonic()
-    def close(self)->None:
-        "The last picture"
-        if self.show: self.draw()
+
+# %% ../../nbs/run/03_log.ipynb #0c450000
+@patch
+def draw(self:LivePlot)->None:
+    "Draw, in the place of the picture before"
+    try: fig = run_figure(self.rows, 'loss', self.band)
+    except ValueError: return                                  # nothing logged so far
+    png = io.BytesIO()
+    fig.savefig(png, dpi=60)
+    alt = f'Loss against the step: {fig.axes[0].get_title()}'
+    # a front end's own words: IPython's `Image` takes an alt text only since version 8
+    picture = {'image/png':b64encode(png.getvalue()).decode(), 'text/plain':alt}
+    how = dict(raw=True, metadata={'image/png':{'alt':alt}})
+    if self.handle is None: self.handle = self.show(picture, display_id=True, **how)
+    else: self.handle.update(picture, **how)
+    self.drawn = time.monotonic()
+
+# %% ../../nbs/run/03_log.ipynb #0c450002
+@patch
+def close(self:LivePlot)->None:
+    "The last picture"
+    if self.show: self.draw()
 
 # %% ../../nbs/run/03_log.ipynb #e4fc9a4b
 def make_band(
@@ -227,33 +248,38 @@ def _mostly(side, points):
     "Do most points lie on this side?"
     return sum(o==side for _,o in points)>len(points)/2
 
+# %% ../../nbs/run/03_log.ipynb #6ef1c001
+_CAUSES = {
+    'start': 'the first loss is wrong already: look at the initial weights, the vocabulary and '
+        'the targets',
+    'by heart': 'falls on the training text only: the same text again and again '
+        '(a small source, or a resume that repeats batches)',
+    'answer seen': 'too good to be true: does the model see the answer? '
+        'Look for targets that are not shifted and a mask that leaks',
+    'no move': 'the loss hardly moves: the learning rate is almost zero, or no gradient reaches '
+        'the weights',
+    'held-out': 'only the held-out text is off: other validation text, or dropout still on while '
+        'validating',
+    'climb': 'falls and climbs again, or jumps: the learning rate is too high, or the warmup '
+        'too short',
+    'slow': 'falls, but slower: the learning rate is too low, or each step reads fewer tokens'}
+
+# %% ../../nbs/run/03_log.ipynb #6ef1c002
 def _cause(rows, band, out, val_out):
-    "The likely reason, from the shape of the curve"
+    "Which of `_CAUSES` it likely is, from the shape of the curve"
     loss,val = ([v for _,v in _points(rows, key)] for key in ('loss','val_loss'))
     _,low,high = band['val_loss' if val else 'loss']
     usual_fall = (low[0]+high[0]-low[-1]-high[-1])/2
     first,last = (val or loss)[0],(val or loss)[-1]
     below = out and _mostly(-1, out)
     tail = loss[-max(1, len(loss)//10):]
-    if first>high[0]:
-        return ('the first loss is wrong already: look at the initial weights, the vocabulary and '
-                'the targets')
-    if below and _mostly(1, val_out):
-        return ('falls on the training text only: the same text again and again '
-                '(a small source, or a resume that repeats batches)')
-    if below or first<low[0]:
-        return ('too good to be true: does the model see the answer? '
-                'Look for targets that are not shifted and a mask that leaks')
-    if abs(first-last)<0.1*usual_fall:
-        return ('the loss hardly moves: the learning rate is almost zero, or no gradient reaches '
-                'the weights')
-    if not out:
-        return ('only the held-out text is off: other validation text, or dropout still on while '
-                'validating')
-    if sum(tail)/len(tail)>min(loss)+0.25*usual_fall or max(loss)>loss[0]+0.3:
-        return ('falls and climbs again, or jumps: the learning rate is too high, or the warmup '
-                'too short')
-    return 'falls, but slower: the learning rate is too low, or each step reads fewer tokens'
+    climbs = sum(tail)/len(tail)>min(loss)+0.25*usual_fall or max(loss)>loss[0]+0.3
+    if first>high[0]: return 'start'
+    if below and _mostly(1, val_out): return 'by heart'
+    if below or first<low[0]: return 'answer seen'
+    if abs(first-last)<0.1*usual_fall: return 'no move'
+    if not out: return 'held-out'
+    return 'climb' if climbs else 'slow'
 
 # %% ../../nbs/run/03_log.ipynb #c3f00006
 def judge_curve(
@@ -265,8 +291,7 @@ def judge_curve(
     other = [f'{k} is {settings[k]!r} here, {v!r} there' for k,v in band['settings'].items()
              if settings.get(k, v)!=v]
     if other: return Verdict(False, f"not comparable with this band: {'; '.join(other)}")
-    losses = _points(rows, 'loss')+_points(rows, 'val_loss')
-    broken = [s for s,v in losses if not math.isfinite(v)]
+    broken = [s for k in ('loss','val_loss') for s,v in _points(rows, k) if not math.isfinite(v)]
     if broken:
         return Verdict(False, f'the loss is not a number at step {min(broken)}: overflow; lower '
             'the learning rate, or use float32 or bfloat16')
@@ -275,11 +300,10 @@ def judge_curve(
     if n<5:
         raise ValueError(f"{n} steps in common with the band; log at the same steps, and train a "
             "little longer")
+    some = len(out)+len(val_out)
     if len(out)<=0.05*n: out = []                                   # a few may lie outside
     if not out and len(val_out)<=0.1*n_val:
-        inside = n+n_val-len(_outside(rows, band, 'loss')[0])-len(val_out)
-        return Verdict(True, f'{inside} of {n+n_val} points lie inside the band')
+        return Verdict(True, f'{n+n_val-some} of {n+n_val} points lie inside the band')
     step,side = min(out or val_out)
-    where = 'above' if side>0 else 'below'
-    why = _cause(rows, band, out, val_out)
-    return Verdict(False, f'{where} the band from step {step} on: {why}')
+    why = _CAUSES[_cause(rows, band, out, val_out)]
+    return Verdict(False, f"{'above' if side>0 else 'below'} the band from step {step} on: {why}")

@@ -12,6 +12,7 @@ import gc, os
 from dataclasses import dataclass
 import torch
 import torch.distributed as dist
+from fastcore.basics import patch
 from torch import nn, Tensor
 from torch.nn.parallel import DistributedDataParallel
 from ..core import pick_device
@@ -37,32 +38,41 @@ class Team:
                 f"processes; use a batch_size that {self.world} divides, such as "
                 f"{(k+1)*self.world}")
         return t[self.rank*k:(self.rank+1)*k]
-    def mean(self,
-        t:Tensor, # The same shape everywhere
-    )->Tensor: # The average over all processes
-        "Average a tensor over the team"
-        if self.world==1: return t
-        t = t.detach().clone()
-        dist.all_reduce(t)
-        return t/self.world
-    def any(self,
-        flag:bool, # What this process has to say
-    )->bool: # The same answer everywhere
-        "Does any process say yes? All must ask at the same moment"
-        return self.mean(torch.tensor(float(flag), device=self.device)).item()>0
-    def same(self,
-        number:int, # A number that must be equal everywhere
-        what:str, # What it is, for the message
-    )->None:
-        "`ValueError` everywhere, unless all processes have the same number"
-        if self.world==1: return
-        mine = torch.tensor(number, device=self.device)
-        everyone = [torch.zeros_like(mine) for _ in range(self.world)]
-        dist.all_gather(everyone, mine)
-        numbers = [o.item() for o in everyone]
-        if len({*numbers})>1:
-            raise ValueError(f"the processes differ in {what}: {numbers}; give all of them the "
-                "same files, on a disk that every machine sees")
+
+# %% ../../nbs/run/04_parallel.ipynb #e5790000
+@patch
+def mean(self:Team,
+    t:Tensor, # The same shape everywhere
+)->Tensor: # The average over all processes
+    "Average a tensor over the team"
+    if self.world==1: return t
+    t = t.detach().clone()
+    dist.all_reduce(t)
+    return t/self.world
+
+# %% ../../nbs/run/04_parallel.ipynb #e5790002
+@patch
+def any(self:Team,
+    flag:bool, # What this process has to say
+)->bool: # The same answer everywhere
+    "Does any process say yes? All must ask at the same moment"
+    return self.mean(torch.tensor(float(flag), device=self.device)).item()>0
+
+# %% ../../nbs/run/04_parallel.ipynb #e5790004
+@patch
+def same(self:Team,
+    number:int, # A number that must be equal everywhere
+    what:str, # What it is, for the message
+)->None:
+    "`ValueError` everywhere, unless all processes have the same number"
+    if self.world==1: return
+    mine = torch.tensor(number, device=self.device)
+    everyone = [torch.zeros_like(mine) for _ in range(self.world)]
+    dist.all_gather(everyone, mine)
+    numbers = [o.item() for o in everyone]
+    if len({*numbers})>1:
+        raise ValueError(f"the processes differ in {what}: {numbers}; give all of them the "
+            "same files, on a disk that every machine sees")
 
 # %% ../../nbs/run/04_parallel.ipynb #6d5594b1
 def join_team(

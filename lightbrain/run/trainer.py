@@ -33,8 +33,8 @@ from lightbrain.run.config import (MAY_CHANGE, TrainConfig, config_difference, c
     plan_change)
 from .log import LivePlot, RunLog, read_log
 from .parallel import join_team, wrap
-from lightbrain.train import (DTYPES, PlainLoss, Step, give_tokenizer, scored_windows, source_losses,
-    window_losses)
+from ..train import (DTYPES, PlainLoss, Step, give_tokenizer, scored_windows,
+    source_losses, window_losses)
 
 # %% ../../nbs/run/05_trainer.ipynb #02b632b9
 _NAMES = 'SIGINT','SIGTERM','SIGHUP','SIGBREAK'
@@ -91,22 +91,27 @@ class Trainer:
         self.dtype = self._pick_dtype()
         self.signals = []        # names of the signals that came
         self.messages = []       # what was worth saying
-        self.log = None          # open while `fit` runs
-        self.bar = None
+        self.log = self.bar = None           # open while `fit` runs
         self.reset()
-    @property
-    def step(self)->int: # At most `max_steps`
-        "Steps done so far"
-        return self.stepper.done
-    @property
-    def skipped(self)->int: # At most `step`
-        "Steps among them that were no update, because of an overflow"
-        return self.stepper.guard.skipped
-    @property
-    def tokens(self)->int: # With repetitions
-        "Tokens seen so far"
-        c = self.config
-        return self.step*c.batch_size*c.grad_accum*self.model.config.block_size
+
+# %% ../../nbs/run/05_trainer.ipynb #d1f40000
+@patch(as_prop=True)
+def step(self:Trainer)->int: # At most `max_steps`
+    "Steps done so far"
+    return self.stepper.done
+
+# %% ../../nbs/run/05_trainer.ipynb #d1f40002
+@patch(as_prop=True)
+def skipped(self:Trainer)->int: # At most `step`
+    "Steps among them that were no update, because of an overflow"
+    return self.stepper.guard.skipped
+
+# %% ../../nbs/run/05_trainer.ipynb #d1f40004
+@patch(as_prop=True)
+def tokens(self:Trainer)->int: # With repetitions
+    "Tokens seen so far"
+    c = self.config
+    return self.step*c.batch_size*c.grad_accum*self.model.config.block_size
 
 # %% ../../nbs/run/05_trainer.ipynb #7e0a1b03
 def check_places(
@@ -121,6 +126,7 @@ def check_places(
         raise ValueError(f"the run '{out}' would lie in the folder of its data; choose a place "
             f"beside it for --out, such as '{there.with_name(there.name+'-run')}'")
 
+# %% ../../nbs/run/05_trainer.ipynb #7e0a1c03
 def _open_set(data):
     "Both splits of one set; a `prepare` may come between the two"
     for _ in range(2):
@@ -142,6 +148,7 @@ def _check_sizes(self:Trainer):
             f"{len(self.train):,}; lower batch_size or grad_accum")
     self.team.rows(range(self.config.batch_size))                # says so if it cannot be shared
 
+# %% ../../nbs/run/05_trainer.ipynb #7e0a1c05
 @patch
 def _pick_dtype(self:Trainer):
     "The number format; with the fast step and `auto` it is measured, by all of the team"
@@ -422,6 +429,7 @@ def _begin_anew(self:Trainer, broken):
             self._name_others(o.parents[1])
     return False
 
+# %% ../../nbs/run/05_trainer.ipynb #7e0a2b04
 @patch
 def _name_others(self:Trainer, drive):
     "Say if a second home holds runs of this name: perhaps one of them is meant"
@@ -432,6 +440,7 @@ def _name_others(self:Trainer, drive):
     self.messages.append(f"{drive} holds another run of this name ({', '.join(others)}); to "
         f"continue that one, copy its folder 'checkpoints' to '{self.out}' and start again")
 
+# %% ../../nbs/run/05_trainer.ipynb #7e0a2b05
 @patch
 def _gone(self:Trainer):
     "(path, sentence) if the run folder says that there were checkpoints, and there are none"
@@ -445,6 +454,7 @@ def _gone(self:Trainer):
     else: return []
     return [(home, f'{home} is gone or empty, and {what}')]
 
+# %% ../../nbs/run/05_trainer.ipynb #7e0a2b06
 @patch
 def _keep_old(self:Trainer, folder, home, model, broken):
     "Give another name to what a run from the start would write over"
@@ -594,6 +604,7 @@ def _clock(self:Trainer):
     self.wall_s += took
     self.pace = [self.pace[0]+took, self.pace[1]+1]
 
+# %% ../../nbs/run/05_trainer.ipynb #7e0a2b07
 @patch
 def _log_step(self:Trainer, loss, norm):
     "Notes and spikes at once; every `log_every` steps a line with the mean loss and the speed"
@@ -614,6 +625,7 @@ def _log_step(self:Trainer, loss, norm):
     self.window = [0., 0]
     self.pace = [0., 0]
 
+# %% ../../nbs/run/05_trainer.ipynb #7e0a2b08
 @patch
 def _write(self:Trainer, **row):
     "A line of the log, by number 0"
