@@ -461,6 +461,12 @@ def report(
     return '\n'.join(out)
 
 # %% ../nbs/09_cli.ipynb #a9d55aee
+def _model_folder(folder):
+    "The model's folder, or that in the folder of a run"
+    settle(Path(folder)/'model')
+    inside = Path(folder)/'model'
+    return inside if (inside/'config.json').exists() else Path(folder)
+
 def load_model(
     folder:str|Path, # A model folder such as runs/tiny/model, or the folder of its run
     device:str='auto', # Where to put it
@@ -469,9 +475,7 @@ def load_model(
     from lightbrain.model import GPT
     from lightbrain.tokenizer import load_tokenizer
     if not folder: raise ValueError("which model? Add --model DIR, such as --model runs/tiny/model")
-    folder = Path(folder)
-    settle(folder/'model')
-    if (folder/'model'/'config.json').exists(): folder = folder/'model'
+    folder = _model_folder(folder)
     with noted(): model = GPT.from_pretrained(folder)
     if model.tokenizer is None: load_tokenizer(folder)               # says what is missing
     return model.to(pick_device(device))
@@ -487,6 +491,27 @@ def _check_scores(out, data):
     if taken or path==read:
         raise ValueError(f"'{out}' is, or lies beside, what is evaluated; choose another --out, "
             "like scores.json")
+
+# %% ../nbs/09_cli.ipynb #ca9d0002
+def _measured_on(data):
+    "What a card calls the text or the questions: a name without a path, and a fingerprint"
+    from lightbrain.data import load_manifest
+    from lightbrain.files import file_sha256
+    path = Path(data)
+    if (path/'manifest.json').exists():
+        m = load_manifest(path)
+        return f"{m['source']} ({m['seal'][:8]})"
+    if path.is_file(): return f'{path.name} ({file_sha256(path)[:8]})'
+    return path.name if path.is_dir() else str(data)
+
+def _into_card(model, data, r):
+    "What was measured goes into the model's card; if that cannot be, a note says why"
+    from lightbrain.evaluate import model_card
+    folder = _model_folder(model)
+    with noted():
+        try: model_card(folder, scores={_measured_on(data): r})
+        except (ValueError,OSError) as e:
+            warnings.warn(f"the scores are not in the card of '{folder}': {one_line(e)}")
 
 # %% ../nbs/09_cli.ipynb #adbaad1c
 @command
@@ -505,6 +530,7 @@ def evaluate(
     r = evaluation(load_model(model, device), data, max_tokens)
     print(report(r))
     if out: atomic_write(out, json.dumps(r, indent=2)+'\n')
+    _into_card(model, data, r)
     return r
 
 # %% ../nbs/09_cli.ipynb #5b0c9e06
@@ -579,6 +605,12 @@ def _export_place(model, to, out):
     folder = Path(model) if (Path(model)/'config.json').exists() else Path(model)/'model'
     return folder.with_name(folder.name+('.gguf' if to=='gguf' else f'-{to}'))
 
+def _known(model):
+    "What a model's card was made from, for `model_card`"
+    from lightbrain.evaluate import card_facts
+    facts = card_facts(_model_folder(model))
+    return {k: facts[k] for k in ('data','training','curve','scores') if facts}
+
 # %% ../nbs/09_cli.ipynb #08c00003
 @command
 def export(
@@ -587,9 +619,12 @@ def export(
     out:str=None, # Folder, for gguf a file; beside the model if not given
 )->Path: # What was written
     "Write a model, with its tokenizer, for another program; a plain GPT-2 only"
+    from lightbrain.evaluate import model_card
     from lightbrain.export import to_gguf, to_onnx, to_transformers
     m,place = load_model(model, 'cpu'),_export_place(model, to, out)
+    facts = _known(model)
     dict(hf=to_transformers, onnx=to_onnx, gguf=to_gguf)[to](m, place)
+    if to=='hf' and facts: model_card(place, **facts)
     print(place)
     return place
 
@@ -647,7 +682,7 @@ def show_samples(
     data:str|Path, # A folder made by `prepare`, with the model's tokenizer
     n:int=3, # How many
 )->list: # The continuations
-    "Continue `n` held-out texts, and print the truth beside each"
+    "Continue `n` held-out texts, and print the truth beside each, and what they are not for"
     import torch
     from lightbrain.data import TokenDataset
     from lightbrain.sample import stream
@@ -656,6 +691,7 @@ def show_samples(
     invented = all(o['source']=='synthetic' for o in ds.manifest['origin'])
     about = ' (synthetic: the drug and the condition do not exist)' if invented else ''
     texts = []
+    print(DISCLAIMER)
     for i,(ids,truth) in enumerate(_cases(data, ds.tokenizer, T, n), 1):
         ids = ids[-(T-8):]               # a long prompt keeps its end, where the question stands
         g = torch.Generator(model.lm_head.weight.device).manual_seed(i)
@@ -718,8 +754,10 @@ def _quick_scores(model, data, run):
     r = evaluation(model, data)
     atomic_write(run/'evaluation.json', json.dumps(r, indent=2)+'\n')
     print(report(r))
+    _into_card(run, data, r)
     return r
 
+# %% ../nbs/09_cli.ipynb #ca9d0004
 def _quick_plots(run):
     "Paths of the plots; matplotlib is optional"
     from lightbrain.run.log import plot_run

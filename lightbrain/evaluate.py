@@ -8,7 +8,8 @@ Docs: https://lightbrain-dev.github.io/lightbrain/evaluate.html.md"""
 __all__ = ['ANSWER_WORDS', 'confusion_matrix', 'macro_f1', 'wilson', 'bootstrap', 'mcnemar', 'Score', 'mean_and_se',
            'check_weights', 'perplexity', 'bits_per_byte', 'bytes_per_token', 'ngram_keys', 'ngram_probs',
            'ngram_losses', 'answer_ids', 'logits_after', 'answer_scores', 'QAResult', 'score_answers', 'tokenizer_of',
-           'pubmedqa', 'bag_of_words', 'reliability', 'calibration_error', 'abstention', 'verdict']
+           'pubmedqa', 'bag_of_words', 'reliability', 'calibration_error', 'abstention', 'verdict', 'card_facts',
+           'model_card']
 
 # %% ../nbs/06_evaluate.ipynb #5d8f9e1e
 import math, re
@@ -520,3 +521,258 @@ def verdict(
     how = 'better than' if b>c else 'worse than'
     if p>=.05: how = 'not distinguishable from'
     return f'{how} {name}, p = {p:.2g}: alone right {b} times, alone wrong {c}'
+
+# %% ../nbs/06_evaluate.ipynb #ca6d0002
+import json, warnings
+from pathlib import Path
+from .data import datasheet
+from .files import file_sha256, lock_folder, printable, read_sealed, seal
+from .model import describe
+from .core import DISCLAIMER
+from .tokenizer import repair
+
+# %% ../nbs/06_evaluate.ipynb #ca6d0003
+def _plain(s):
+    "What somebody else wrote, in one line of Markdown in which it is nothing but text"
+    s = printable(' '.join(repair(str(s)).split()))
+    s = f'{s[:120]} ...' if len(s)>120 else s
+    s = re.sub(r'[!#$&*<>@\[\\\]_`{|}~]', r'\\\g<0>', s)
+    return s.replace('www.', 'www\\.').replace('://', '\\://')     # no link, either
+
+def _fact(x, form=None):
+    "A number or a text for people, or that nobody recorded it"
+    if x is None: return 'not recorded'
+    if isinstance(x, str): return _plain(x)
+    return f'{x:{form or ("," if isinstance(x, int) else ".4g")}}'
+
+def _table(head, *rows):
+    "Lines of Markdown"
+    return [f"| {' | '.join(o)} |" for o in (head, ['---']*len(head), *rows)]+['']
+
+# %% ../nbs/06_evaluate.ipynb #ca6d0005
+_RUN = dict(steps='steps', skipped='of them no update, for an overflow',
+    tokens='tokens seen, with repetitions', hours='hours of training', device='device',
+    dtype='number format of the products', optimizer='optimizer', lr='highest learning rate',
+    batch='tokens in a step', seed='seed', programs='programs')
+
+def _on_training(run, curve):
+    "How it was trained"
+    rows = [(label, _fact(run.get(k))) for k,label in _RUN.items()]
+    for k,label in dict(loss='training', val_loss='validation').items():
+        step,loss = (curve.get(k) or [(None,None)])[-1]
+        rows.append((f'last {label} loss, nats a token', _fact(loss, '.3f')
+                     + ('' if step is None else f' at step {step:,}')))
+    picture = ['![The loss over the steps; the last values stand in the table above](loss.svg)', '']
+    return ['## How it was trained', '', *_table(('what', 'value'), *rows),
+            *(picture if curve.get('loss') else [])]
+
+# %% ../nbs/06_evaluate.ipynb #ca6d0006
+_SIDES = 'documents','tokens','sha256'
+
+def _on_text(m):
+    "What it was trained on; the rest is in the datasheet"
+    if not m: return ['## What it was trained on', '', 'The training text is not recorded.', '']
+    sources = [(_plain(o['source']), _plain(o['license']), _fact(o['documents']))
+               for o in m['origin']]
+    sides = [(_plain(k), *(_fact(o[s]) for s in _SIDES)) for k,o in m['splits'].items()]
+    gone = [f'- {n:,} x {_plain(why)}' for why,n in m['dropped'].items()]
+    return ['## What it was trained on', '', f"A set called {_plain(m['source'])}, of "
+            f"{m['kept']:,} documents; {m['seen']-m['kept']:,} others were left out. "
+            'Its datasheet lies beside this card: `datasheet.md`.', '',
+            *_table(('source','licence','documents'), *sources),
+            *_table(('side', *_SIDES), *sides), *(['Left out:', '', *gone, ''] if gone else [])]
+
+_LICENSES = {'MIT': 'mit', 'CC0-1.0': 'cc0-1.0', 'CC-BY-4.0': 'cc-by-4.0'}
+
+def _license(m):
+    "The licence that all of the text has, in the Hub's words"
+    names = {_LICENSES.get(o['license'], 'other') for o in m.get('origin', ())}
+    return names.pop() if len(names)==1 else 'other' if names else 'unknown'
+
+# %% ../nbs/06_evaluate.ipynb #ca6d0022
+def _between(low, high, form):
+    return 'not recorded' if low is None else f'{low:{form}} to {high:{form}}'
+
+def _judged(said, other, sure, theirs, sign=1):
+    "What a paired test `said`; else what an interval allows to say; `sign` -1: less is better"
+    if said is not None: return f'Verdict: the model is {_plain(said)}.'
+    if sure[0] is None or theirs is None: return 'Verdict: not recorded.'
+    how = 'not distinguishable from'
+    if not sure[0]<=theirs<=sure[1]:
+        how = 'better than' if sign*(sure[0]-theirs)>0 else 'worse than'
+    return f'Verdict: the model is {how} {other}, by its interval alone.'
+
+# %% ../nbs/06_evaluate.ipynb #ca6d0007
+def _on_loss(r):
+    "A report's numbers on text, beside what counting achieves on the same tokens"
+    if 'loss' not in r: return []
+    loss,se = r['loss'],r.get('loss_se')
+    sure = (None,None) if se is None else (loss-1.96*se, loss+1.96*se)
+    rows = [('this model', f'{loss:.3f}', _between(*sure, '.3f'))]
+    rows += [(k, _fact(r.get(k), '.3f'), '') for k in ('trigram','bigram','unigram')]
+    if 'floor' in r: rows.append(('floor, which no model can beat', f"{r['floor']:.3f}", ''))
+    for name,o in r.get('by_source', {}).items():
+        rows.append((f'this model on {_plain(name)}', f"{o['loss']:.3f}", ''))
+    xz = r.get('xz_bits_per_byte')
+    packed = '' if xz is None else f' (`xz`: {xz:.3f})'
+    return [*_table(('on text', 'nats a token', '95 % interval'), *rows),
+            f"{_fact(r.get('tokens'))} tokens scored; perplexity: "
+            f"{_fact(r.get('perplexity'), '.1f')}; bits per byte: "
+            f"{_fact(r.get('bits_per_byte'), '.3f')}{packed}. Counted for the tables: "
+            f"{_fact(r.get('ngram_tokens'))} training tokens.", '',
+            _judged(r.get('text_verdict'), 'a table of trigrams', sure, r.get('trigram'), -1), '']
+
+# %% ../nbs/06_evaluate.ipynb #ca6d0008
+_ASKED = dict(questions='questions', prompts_cut='prompts cut to fit the context',
+    questions_skipped='without an answer and skipped', ties='ties',
+    calibration_error='expected calibration error')
+
+def _on_answers(r):
+    "A report's numbers on questions, beside those of readers that cannot read"
+    if 'accuracy' not in r: return []
+    sure,lazy = r['accuracy_95'],r.get('majority_accuracy')
+    rows = [('this model', f"{r['accuracy']:.1%}", _between(*sure, '.1%'),
+             _fact(r.get('macro_f1'), '.1%')),
+            (f"always {_fact(r.get('majority'))}", _fact(lazy, '.1%'), '',
+             _fact(r.get('majority_f1'), '.1%')),
+            ('bag of words', _fact(r.get('bag_of_words'), '.1%'), '',
+             _fact(r.get('bag_of_words_f1'), '.1%'))]
+    others = [f"Beside words: {_plain(r['verdict_words'])}."] if 'verdict_words' in r else []
+    return [*_table(('on questions', 'right', '95 % interval', 'macro-F1'), *rows),
+            '; '.join(f'{label}: {_fact(r.get(k))}' for k,label in _ASKED.items())+'.', '',
+            ' '.join([_judged(r.get('verdict'), 'always giving the commonest answer', sure, lazy),
+                      *others]), '']
+
+# %% ../nbs/06_evaluate.ipynb #ca6d0009
+_USE = f"""## What it is for
+
+Learning how a language model is built, trained and measured; research on small models; comparison
+with other models on the same tokens.
+
+## What it is not for
+
+Anything that touches a patient: diagnosis, dose, triage, advice, coding, summaries of records.
+Looking facts up. Writing text that somebody may take for knowledge. {DISCLAIMER}
+"""
+
+_LIMITS = """## Limits
+
+The intervals say how far a score may move with other text of the same kind. They say nothing of
+another run with another seed, of other text, or of other words for the same question. What was
+measured once is not a licence to use it.
+
+Made from `card.json`, which lies beside this file. Edit this card, and it is yours: no program
+changes it again. To have it made anew, delete it and evaluate the model once more.
+"""
+
+# %% ../nbs/06_evaluate.ipynb #ca6d0011
+_INK = dict(training='#777777', validation='#0072B2', trigram='#D55E00', floor='#000000')
+
+def _labels(ends, least=14):
+    "Heights of names beside the ends of lines, at least so far apart; name -> (end, height)"
+    out,last = {},-math.inf
+    for name,y in sorted(ends.items(), key=lambda o: o[1]):
+        last = max(y, last+least)
+        out[name] = y,last
+    return out
+
+def _line(name, points):
+    "One line of the picture"
+    dash = ' stroke-dasharray="5 4"' if name in ('trigram','floor') else ''
+    path = ' '.join(f'{x:.1f},{y:.1f}' for x,y in points)
+    return (f'<polyline fill="none" stroke="{_INK[name]}" stroke-width="1.5"{dash} '
+            f'points="{path}"/>')
+
+def _text(x, y, s, anchor='start', ink='#000000'):
+    return f'<text x="{x:.0f}" y="{y:.0f}" text-anchor="{anchor}" fill="{ink}">{s}</text>'
+
+# %% ../nbs/06_evaluate.ipynb #ca6d0012
+def _curve(curve, r):
+    "The loss over the steps as SVG, beside trigram and floor where they are known"
+    lines = {'training': curve['loss'], 'validation': curve.get('val_loss') or []}
+    lines = {k: [(s,v) for s,v in o if math.isfinite(v)] for k,o in lines.items()}
+    most = max([s for o in lines.values() for s,_ in o], default=1) or 1
+    lines |= {k: [(0,r[k]),(most,r[k])] for k in ('trigram','floor') if k in r}
+    lines = {k: o for k,o in lines.items() if o}
+    values = [v for o in lines.values() for _,v in o] or [0]
+    low,high = min(values),max(max(values), min(values)+1e-9)
+    def at(s, v): return 60+360*s/most, 250-220*(v-low)/(high-low)
+    drawn = {k: [at(*o) for o in points] for k,points in lines.items()}
+    ends = _labels({k: o[-1][1] for k,o in drawn.items()})
+    out = [_line(k, o) for k,o in drawn.items()]
+    out += [_text(428, y+4, f'{k} {lines[k][-1][1]:.3f}', ink=_INK[k]) for k,(_,y) in ends.items()]
+    out += [_text(54, 34, f'{high:.2f}', 'end'), _text(54, 254, f'{low:.2f}', 'end'),
+            _text(60, 270, '0', 'middle'), _text(420, 270, f'{most:,}', 'end'),
+            _text(240, 286, 'step', 'middle'), _text(60, 16, 'loss, nats a token')]
+    return ('<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 560 330" role="img" '
+            'font-family="sans-serif" font-size="12"><title>The loss over the steps</title>'
+            '<rect width="560" height="330" fill="#ffffff"/><path d="M60 24V250H420" fill="none" '
+            'stroke="#000000"/>' + ''.join(out)+'</svg>\n').encode()
+
+# %% ../nbs/06_evaluate.ipynb #ca6d0013
+_FORMAT = 'lightbrain-card-1'
+
+def _thin(curve, most=100):
+    "Not more points than an eye can tell apart, the last one always among them"
+    def some(o): return [[s, round(v, 6)] for s,v in [*o[:-1][::max(1, -(-len(o)//most))], *o[-1:]]]
+    return {k: some(o) for k,o in (curve or {}).items()}
+
+def _written(facts):
+    "(what the card says, the files beside it, the licence), from facts alone"
+    m,curve,scores = facts['data'],facts['curve'],facts['scores']
+    said = [_USE, *_on_training(facts['training'], curve), *_on_text(m), '## How well it does', '']
+    for name,r in scores.items():
+        said += [f'### Measured on {_plain(name)}', '', *_on_loss(r), *_on_answers(r)]
+    if not scores: said += ['Not recorded.', '']
+    files = {'card.json': seal(facts).encode()}
+    if m:
+        rule = 'Made from the training set by a program; write notes of your own into README.md.'
+        files['datasheet.md'] = f'{datasheet(m)}\n> {DISCLAIMER}\n\n{rule}\n'.encode()
+    known = [r for r in scores.values() if 'loss' in r]
+    if curve.get('loss'): files['loss.svg'] = _curve(curve, known[-1] if known else {})
+    return '\n'.join([*said, _LIMITS]), files, _license(m)
+
+# %% ../nbs/06_evaluate.ipynb #ca6d0016
+def _describe(folder, facts):
+    "Lay it all beside the weights; False if README.md was edited, and stays"
+    try:
+        text = repair(json.dumps(facts, ensure_ascii=False))      # names need not be UTF-8
+        about,files,license = _written(json.loads(text))
+    except (ValueError,TypeError,KeyError,AttributeError,IndexError) as e:
+        raise ValueError(f"what is known of '{folder}' has not the form that a card needs "
+                         f'({e!r}); save the model again') from None
+    return describe(folder, about, files, license)
+
+# %% ../nbs/06_evaluate.ipynb #ca6d0014
+def card_facts(
+    folder:str|Path, # Folder of a model
+)->dict: # `weights`, `data`, `training`, `curve`, `scores`; empty if there are none
+    "What the card of a model was made from"
+    try: facts = read_sealed(Path(folder)/'card.json', _FORMAT)
+    except (ValueError,OSError): return {}
+    parts = 'data','training','curve','scores'
+    return facts if all(isinstance(facts.get(o), dict) for o in parts) else {}
+
+# %% ../nbs/06_evaluate.ipynb #ca6d0015
+def model_card(
+    folder:str|Path, # Folder of a model that `save_pretrained` wrote
+    data:dict|None=None, # Manifest of the set that it was trained on
+    training:dict|None=None, # `steps`, `tokens`, `hours`, `device`, `dtype`, ...
+    curve:dict|None=None, # `loss` and `val_loss`: pairs of a step and a loss
+    scores:dict|None=None, # What was measured on -> numbers, as in a report
+)->str: # README.md
+    "Write card and datasheet; what is known of these same weights stays"
+    weights = Path(folder)/'model.safetensors'
+    if not weights.is_file(): raise ValueError(f"no {weights.name} in '{folder}'; "
+        "name the folder of a model, such as runs/tiny/model")
+    with lock_folder(folder):
+        facts = dict(format=_FORMAT, weights=file_sha256(weights))
+        known = card_facts(folder)
+        if known.get('weights')!=facts['weights']: known = {}
+        new = dict(data=data, training=training, curve=_thin(curve))
+        facts |= {k: o or known.get(k) or {} for k,o in new.items()}
+        facts['scores'] = known.get('scores', {}) | (scores or {})
+        if not _describe(folder, facts):
+            warnings.warn(f"README.md in '{folder}' was edited and stays as it is; "
+                "the new numbers are in card.json", stacklevel=2)
+    return (Path(folder)/'README.md').read_text(encoding='utf-8')

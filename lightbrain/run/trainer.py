@@ -19,6 +19,8 @@ from torch import Tensor
 from ..core import free_memory, pick_dtype
 from ..corpus import ANSWER
 from ..data import TokenDataset
+from ..evaluate import card_facts, model_card
+from ..files import file_sha256
 from ..fast.faststep import FusedLoss, faster_dtype, pick_micro_batch
 from ..fast.kernels import kept_heap
 from ..fast.muon import make_optimizer
@@ -543,10 +545,34 @@ def _fit(self:Trainer):
         raise KeyboardInterrupt(f"stopped by {who} after step {self.step:,}, which is saved; the "
             "same command continues from there")
     self.model.eval()
-    if self.team.first:
-        with needs_room(self.out, sum(p.nbytes for p in self.model.parameters())):
-            self.model.save_pretrained(self.out/'model', self.train.tokenizer)
+    if self.team.first: self._keep_model()
     return self
+
+# %% ../../nbs/run/05_trainer.ipynb #ca5d0002
+@patch
+def _facts(self:Trainer):
+    "What the card says of this run, from the set's manifest, its own counts and its log"
+    c,how = self.config,self.arithmetic()
+    device = how.pop('device')
+    if device=='cuda': device = torch.cuda.get_device_name(self.device)
+    rows,_ = read_log(self.out/'metrics.jsonl')
+    curve = {k: [[o['step'],o[k]] for o in rows if o.get(k) is not None]
+             for k in ('loss','val_loss')}
+    run = dict(steps=self.step, skipped=self.skipped, tokens=self.tokens, hours=self.wall_s/3600,
+        device=f"{device}, {how.get('threads', how['team'])}",
+        dtype=how['dtype'].removeprefix('torch.'), optimizer=c.optimizer, lr=c.lr,
+        batch=c.batch_size*c.grad_accum*self.model.config.block_size, seed=c.seed,
+        programs=', '.join(' '.join(o) for o in versions().items()))
+    return dict(data=self.train.manifest, training=run, curve=curve)
+
+@patch
+def _keep_model(self:Trainer):
+    "Write `model/` and its card; scores of these very weights stay in it"
+    folder,known = self.out/'model',card_facts(self.out/'model')
+    with needs_room(self.out, sum(p.nbytes for p in self.model.parameters())):
+        self.model.save_pretrained(folder, self.train.tokenizer)
+        same = known.get('weights')==file_sha256(folder/'model.safetensors')
+        model_card(folder, scores=known['scores'] if same else None, **self._facts())
 
 # %% ../../nbs/run/05_trainer.ipynb #2a0b7a57
 @patch
