@@ -572,6 +572,13 @@ def _continued(m, input, samples, seed, max_new_tokens, **how):
         print('\n')
     return texts
 
+# %% ../nbs/09_cli.ipynb #07e00001
+def _reader(model, device, int8):
+    "The model of a folder, its weights rounded where that is asked for"
+    from lightbrain.sample import quantize_int8
+    m = load_model(model, device)
+    return quantize_int8(m) if int8 else m
+
 # %% ../nbs/09_cli.ipynb #1fcf1d7b
 @command
 def generate(
@@ -581,14 +588,18 @@ def generate(
     temperature:float=0.8, # 0 = always the likeliest token; above 1 = wilder
     top_k:int=None, # Choose among the k likeliest tokens
     top_p:float=0.95, # Choose among the fewest tokens that reach this probability
+    min_p:float=None, # Choose among tokens with this share of the likeliest one's
+    repetition_penalty:float=1.0, # Above 1: a token it has said comes less often
+    int8:bool=False, # Weights rounded to int8: less memory, on most CPUs faster
     samples:int=1, # How many continuations
     seed:int=42, # Fixes the random numbers
     device:str='auto', # auto, cpu, cuda or mps
 )->list: # The texts
     "Let a model continue a text. Research and education; never for clinical use"
-    how = dict(temperature=temperature, top_k=top_k, top_p=top_p)
+    how = dict(temperature=temperature, top_k=top_k, top_p=top_p, min_p=min_p,
+        repetition_penalty=repetition_penalty)
     _check_dice(samples, seed)
-    m = load_model(model, device)
+    m = _reader(model, device, int8)
     _note_prompt(input)
     texts = _continued(m, input, samples, seed, max_new_tokens, **how)
     print(DISCLAIMER)

@@ -283,6 +283,7 @@ FAULTS = {
     "another model's tokenizer": (anothers_tokenizer_is_refused, any_tokenizer),
     'n_ctx is missing': (config_json_names_the_context_twice, without_n_ctx),
     '--top-p is ignored': (narrow(top_p=1e-9), deaf_to('top_p', None)),
+    '--min-p is ignored': (narrow(min_p=1.), deaf_to('min_p', None)),
     '--top-k is ignored': (narrow(top_k=1), deaf_to('top_k', None)),
     '--temperature is ignored': (narrow(temperature=0.), deaf_to('temperature', 30.)),
     '--seed is ignored': (the_seed_decides, deaf_to('generator', None)),

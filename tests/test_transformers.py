@@ -1,10 +1,11 @@
 "A model opens in transformers unchanged: same keys, same logits, same greedy text, and its tokenizer gives the same ids"
 import json, random
 import pytest, torch
-from transformers import AutoTokenizer, GPT2LMHeadModel
+from transformers import (AutoTokenizer, GPT2LMHeadModel, LogitsProcessorList, MinPLogitsWarper, RepetitionPenaltyLogitsProcessor, TemperatureLogitsWarper,
+                          TopKLogitsWarper, TopPLogitsWarper)
 from lightbrain.corpus import render_record, synthetic_records
 from lightbrain.model import GPT, GPTConfig
-from lightbrain.sample import generate
+from lightbrain.sample import generate, penalize_repeats, sampling_probs
 from lightbrain.tokenizer import END_OF_TEXT, BPETokenizer, gpt2_tokenizer, train_bpe
 
 RECORDS = [render_record(r) for r in synthetic_records(700)]
@@ -81,6 +82,44 @@ def test_same_greedy_text(saved):
         new = theirs.generate(idx, attention_mask=torch.ones_like(idx), max_new_tokens=24, do_sample=False)
         mine = generate(ours, idx, 24, temperature=0, eos_token=tok.eot_token, n_vocab=ours.n_tokens)
         assert reader.decode(new[0])==tok.decode(mine[0].tolist())
+
+DIALS = [dict(repetition_penalty=1.3), dict(repetition_penalty=0.8), dict(temperature=0.7), dict(top_k=40), dict(top_p=0.9), dict(min_p=0.1), dict(temperature=1.5, min_p=0.05),
+         dict(repetition_penalty=1.3, temperature=0.7, top_k=40, top_p=0.9, min_p=0.02)]
+
+@pytest.mark.parametrize('dials', DIALS, ids=str)
+def test_same_probabilities(dials):
+    "Each dial and all of them, in the order in which transformers' generate applies its own"
+    g = torch.Generator().manual_seed(0)
+    x,had = torch.randn(20, 300, generator=g)*3,torch.randint(300, (20,40), generator=g)
+    rest = {k: v for k,v in dials.items() if k!='repetition_penalty'}
+    ours = sampling_probs(penalize_repeats(x, had, dials.get('repetition_penalty', 1.)), **rest)
+    warps = dict(repetition_penalty=RepetitionPenaltyLogitsProcessor, temperature=TemperatureLogitsWarper, top_k=TopKLogitsWarper,
+                 top_p=TopPLogitsWarper, min_p=MinPLogitsWarper)
+    theirs = LogitsProcessorList([warps[k](v) for k,v in dials.items()])(had, x).softmax(-1)
+    assert (ours-theirs).abs().max()<1e-6
+    assert (ours-x.softmax(-1)).abs().max()>1e-3                         # negative control: the dials do something
+
+def test_the_order_is_theirs():
+    "What generate itself builds from these settings, in its order"
+    config = GPT2LMHeadModel.config_class(vocab_size=50, n_positions=32, n_embd=16, n_layer=1, n_head=2)
+    torch.manual_seed(0)
+    model,used = GPT2LMHeadModel(config).eval(),[]
+    real = model._get_logits_processor
+    def noted(*a, **k):
+        used.extend(real(*a, **k))
+        return real(*a, **k)
+    model._get_logits_processor = noted
+    model.generate(torch.tensor([[1, 2]]), max_new_tokens=2, do_sample=True, pad_token_id=0, eos_token_id=None, **DIALS[-1])
+    assert [type(o) for o in used]==[RepetitionPenaltyLogitsProcessor, TemperatureLogitsWarper, TopKLogitsWarper, TopPLogitsWarper, MinPLogitsWarper]
+
+def test_same_greedy_text_with_a_penalty(saved):
+    "The penalty looks at the prompt, too, and changes the text"
+    tok,folder = saved
+    ours,theirs = GPT.from_pretrained(folder),GPT2LMHeadModel.from_pretrained(folder).eval()
+    idx = torch.tensor([tok.encode_ordinary('Abstract: Many adults report pain.')])
+    def their_text(**how): return theirs.generate(idx, attention_mask=torch.ones_like(idx), max_new_tokens=24, do_sample=False, eos_token_id=None, **how)
+    mine = generate(ours, idx, 24, temperature=0, repetition_penalty=1.5, n_vocab=ours.n_tokens)
+    assert torch.equal(mine, their_text(repetition_penalty=1.5)) and not torch.equal(mine, their_text())
 
 def test_rows_to_spare_are_never_drawn(saved):
     "In transformers, too: a folder says which rows mean nothing; without that note, they are drawn"
