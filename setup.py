@@ -12,6 +12,6 @@ setup(
     keywords=cfg['keywords'].split(),
     classifiers=lines('classifiers'),
     install_requires=lines('requirements'),
-    extras_require={o: lines(f'{o}_requirements') for o in ('lessons','export','dev','scale')},
+    extras_require={o: lines(f'{o}_requirements') for o in ('lessons','export','eval','dev','scale')},
     entry_points={'console_scripts': lines('console_scripts'), 'nbdev': ['lightbrain = lightbrain._modidx:d']},
 )

@@ -25,7 +25,7 @@ def text(x, y, s, cls='ink', size=14, more=''): return f'<text x="{x:g}" y="{y:g
 # What goes on from lesson to lesson, and where the workshops branch off
 FLOW = {'00':'the same numbers twice', '00a':'records whose truth is known', '00b':'whole files or none', '01':'text becomes token ids', '02':'a tape, then batches (x, y)',
         '03':'a word reads the words before it', '03a':'the network, described', '04':'GPT-2, whole', '04a':'how weights move', '05':'the loss falls',
-        '06':'a number one can defend', '07':'it writes', '08':'the same in other programs', '09':'all of it from a shell'}
+        '06':'a number one can defend', '07':'it writes', '07a':'what it knows by heart', '08':'the same in other programs', '09':'all of it from a shell'}
 BRANCH = {'02':'prep', '05':'run', '04a':'fast'}
 
 def short(o):

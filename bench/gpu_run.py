@@ -86,7 +86,8 @@ def measure(run, args):
     out = dict(loss=loss, se=se, tokens=int(sum(counts)), bytes_per_token=bpt, bits_per_byte=bits_per_byte(loss, bpt), by_source=by,
         done=(run.out/'model').exists(), step=last_step(run.out))
     questions = Path(args.data)/'pubmedqa_dev.jsonl'
-    if questions.exists(): out['pubmedqa'] = {k:v for k,v in vars(pubmedqa(model, load_records(questions), enc)).items() if k!='predictions'}
+    if questions.exists(): out['pubmedqa'] = {k:v for k,v in vars(pubmedqa(model, load_records(questions), enc, truncate='keep-end')).items()
+        if k not in ('predictions','calibrated')}
     return out
 
 def quick(run):

@@ -352,9 +352,23 @@ def _answered(train):
     return [r for text in texts for r in records_in(text)]
 
 # %% ../nbs/09_cli.ipynb #11be8a33
+_XZ_TOKENS = 120_000    # of the training text xz may read so many: a second or two
+
+def _packed(train, scored, tok):
+    "What `xz` needs for the tokens that were scored, and how much it has read before"
+    from lightbrain.evaluate import xz_bits_per_byte
+    from lightbrain.train import scored_places, scored_windows
+    def text(ids):
+        ids = (int(i) for i in ids if i!=tok.eot_token)
+        return b''.join(map(tok.decode_single_token_bytes, ids))
+    seen = text(train.tokens[scored_places(*scored_windows(train.tokens, 4096, _XZ_TOKENS))])
+    return dict(xz_bits_per_byte=xz_bits_per_byte(seen, text(scored)), xz_bytes_read=len(seen))
+
+# %% ../nbs/09_cli.ipynb #e0a10001
 def _on_text(model, train, held_out, max_tokens):
-    "Loss on held-out text, beside what counting achieves"
-    from lightbrain.evaluate import bits_per_byte, bytes_per_token, ngram_losses, perplexity
+    "Loss on held-out text, beside what counting and packing achieve"
+    from lightbrain.evaluate import (bits_per_byte, bytes_per_token, ngram_probs, perplexity,
+        text_verdict)
     from lightbrain.train import scored_places, scored_windows, source_losses
     tokens,tok = held_out.tokens,held_out.tokenizer
     how = dict(max_tokens=max_tokens, end=tok.eot_token)
@@ -368,52 +382,60 @@ def _on_text(model, train, held_out, max_tokens):
     if by_source: out['by_source'] = by_source
     if floor := _floor(held_out): out['floor'] = floor
     counted = train.tokens[scored_places(*scored_windows(train.tokens, 4096, _N_COUNT))]
-    out |= ngram_losses(counted, tokens, model.config.vocab_size, at)
-    return out | dict(ngram_tokens=len(counted))
+    losses = -np.log(ngram_probs(counted, tokens, model.config.vocab_size, at=at))
+    out |= dict(zip(('unigram','bigram','trigram'), losses.mean(1).tolist()))
+    out |= dict(ngram_tokens=len(counted), **_packed(train, tokens[at], tok))
+    return out | dict(text_verdict=text_verdict(score, losses[2], 'the trigram'))
 
 # %% ../nbs/09_cli.ipynb #5b0c9e04
-def _on_questions(model, data, questions, tokenizer, known):
+def _on_questions(model, data, questions, tokenizer, known, truncate):
     "Answers to questions, beside the commonest answer and a bag of words on what is `known`"
-    from lightbrain.evaluate import bag_of_words, pubmedqa
+    from lightbrain.evaluate import bag_of_words, calibration_error, pubmedqa, verdict
     from lightbrain.prep.sources import load_records
     try: records = load_records(questions)
     except ValueError as e:
         if not Path(questions).is_dir(): raise
         raise ValueError(f"'{data}' is not a prepared set (no manifest.json), nor a folder of "
             f"questions: {e}") from None
-    qa,out = pubmedqa(model, records, tokenizer),{}
+    qa = pubmedqa(model, records, tokenizer, truncate=truncate)
+    plain,out = qa.calibrated,dict(verdict=verdict(qa))
+    out['verdict_calibrated'] = verdict(plain, qa, 'the raw answers')
     if known:
-        words = bag_of_words(known, records)
-        out = dict(bag_of_words=words.accuracy, bag_of_words_f1=words.macro_f1,
-            bag_of_words_read=len(known))
-    return out | dict(questions=qa.n, accuracy=qa.accuracy, accuracy_95=list(qa.interval),
+        words = bag_of_words(known, records).among(qa.places)
+        out |= dict(bag_of_words=words.accuracy, bag_of_words_f1=words.macro_f1,
+            bag_of_words_read=len(known), verdict_words=verdict(qa, words, 'a bag of words'))
+    return out | _qa_numbers(qa) | dict(calibrated_accuracy=plain.accuracy,
+        calibrated_f1=plain.macro_f1, calibration_error=calibration_error(qa.confidence, qa.right))
+
+# %% ../nbs/09_cli.ipynb #e0a10002
+def _qa_numbers(qa):
+    return dict(questions=qa.n, accuracy=qa.accuracy, accuracy_95=list(qa.interval),
         macro_f1=qa.macro_f1, majority=qa.majority, majority_accuracy=qa.majority_accuracy,
-        majority_f1=qa.majority_f1, prompts_cut=qa.truncated, questions_skipped=qa.skipped,
-        ties=qa.ties)
+        majority_f1=qa.majority_f1, prompts_cut=qa.truncated, truncate=qa.truncate,
+        questions_skipped=qa.skipped, ties=qa.ties, answer_prior=qa.prior)
 
 # %% ../nbs/09_cli.ipynb #a9ba8c40
 def evaluation(
     model, # A `GPT`; if its `tokenizer` is None, that of the set is taken
     data:str|Path, # A folder made by `prepare`, or a source with PubMedQA records
     max_tokens:int=100_000, # Validation tokens to score
+    truncate:str|None='keep-end', # As for `pubmedqa`; None refuses many long prompts
 )->dict: # Loss, perplexity, bits per byte, n-gram losses, question answering
     "Measure a model on held-out text and questions"
     from lightbrain.tokenizer import same_tokenizer
     if max_tokens<1:
         raise ValueError(f"max_tokens={max_tokens} must be at least 1; 100000 is usual")
-    out,known = {},[]
-    questions = data
-    tokenizer = model.tokenizer
+    sides,known,questions,tokenizer = None,[],data,model.tokenizer
     settle(data)
     if Path(data).is_dir() and (Path(data)/'manifest.json').exists():
         sides = _both_sides(data)
         tokenizer = tokenizer or sides[0].tokenizer
         same_tokenizer(tokenizer, sides[0].tokenizer, 'the model', f"the set '{data}'")
-        out = _on_text(model, *sides, max_tokens)
         questions = Path(data)/'questions.jsonl'
-        if not questions.exists(): return out
+        if not questions.exists(): return _on_text(model, *sides, max_tokens)
         known = _answered(sides[0])
-    return out | _on_questions(model, data, questions, tokenizer, known)
+    asked = _on_questions(model, data, questions, tokenizer, known, truncate)    # may refuse
+    return (_on_text(model, *sides, max_tokens) if sides else {}) | asked
 
 # %% ../nbs/09_cli.ipynb #1b2f957f
 def _text_lines(r):
@@ -426,10 +448,12 @@ def _text_lines(r):
         out.append(f"  floor          {r['floor']:.3f}   (no model can go lower: lesson 00a)")
     out += [f"  trigram        {r['trigram']:.3f}{counted}",
         f"  bigram         {r['bigram']:.3f}",
-        f"  unigram        {r['unigram']:.3f}"]
+        f"  unigram        {r['unigram']:.3f}",
+        f"  xz             {r['xz_bits_per_byte']:.3f} bits per byte   (has read "
+        f"{r['xz_bytes_read']:,} bytes of the training text)"]
     for name,o in r.get('by_source', {}).items():
         out.append(f"  of {name:12} {o['loss']:.3f}   ({o['tokens']:,} tokens)")
-    return out
+    return [*out, f"  the model is {r['text_verdict']}"]
 
 # %% ../nbs/09_cli.ipynb #5b0c9e12
 def _question_lines(r):
@@ -437,16 +461,31 @@ def _question_lines(r):
     lo,hi = r['accuracy_95']
     out = [f"questions        {r['accuracy']:.1%} right (95% interval {lo:.1%} to {hi:.1%}), "
         f"macro-F1 {r['macro_f1']:.1%}   ({r['questions']:,} held-out questions)",
+        f"  calibrated     {r['calibrated_accuracy']:.1%} right, macro-F1 "
+        f"{r['calibrated_f1']:.1%}   (without what it says when nothing is asked)",
         f"  always \"{r['majority']}\"   {r['majority_accuracy']:.1%} right, "
         f"macro-F1 {r['majority_f1']:.1%}"]
     if 'bag_of_words' in r:
         out.append(f"  bag of words   {r['bag_of_words']:.1%} right, macro-F1 "
             f"{r['bag_of_words_f1']:.1%}   (naive Bayes on {r['bag_of_words_read']:,} "
             "answers of the training text)")
-    cut,skipped = r['prompts_cut'],r['questions_skipped']
-    if cut or skipped:
-        out.append(f"  {cut:,} prompts were longer than the context and lost their beginning; "
-            f"{skipped:,} records had no answer and were skipped")
+    return out+_remarks(r)
+
+# %% ../nbs/09_cli.ipynb #e0a10003
+def _remarks(r):
+    "What the tests say of the answers, and what is missing"
+    from lightbrain.evaluate import TRUNCATE
+    out = []
+    for key,who in dict(verdict='the model is', verdict_words='the model is',
+                        verdict_calibrated='calibrated, it is').items():
+        if key in r: out.append(f"  {who} {r[key]}")
+    out.append(f"  expected calibration error {r['calibration_error']:.3f}")
+    if cut := r['prompts_cut']:
+        of = r['questions']+(cut if r['truncate']=='drop' else 0)
+        out.append(f"  {cut:,} of {of:,} prompts were longer than the context and "
+            f"{TRUNCATE[r['truncate']]}")
+    if skipped := r['questions_skipped']:
+        out.append(f"  {skipped:,} records had no answer and were skipped")
     if r.get('ties'):
         out.append(f"  {r['ties']:,} questions were ties; the first of yes, no, maybe won")
     return out
@@ -519,6 +558,7 @@ def evaluate(
     model:str=None, # Model folder, such as runs/tiny/model
     data:str=None, # Folder made by lightbrain-prepare, or PubMedQA records
     max_tokens:int=100_000, # Score about so many tokens, from all over the tape
+    truncate:str=None, # For prompts too long: keep-end, drop or question-only
     out:str=None, # Also write the numbers to this .json file
     device:str='auto', # auto, cpu, cuda or mps
 )->dict: # From `evaluation`
@@ -527,7 +567,7 @@ def evaluate(
         raise ValueError("which data? Add --data DIR (made by lightbrain-prepare) "
             "or a PubMedQA .json or .jsonl file")
     if out: _check_scores(out, data)
-    r = evaluation(load_model(model, device), data, max_tokens)
+    r = evaluation(load_model(model, device), data, max_tokens, truncate)
     print(report(r))
     if out: atomic_write(out, json.dumps(r, indent=2)+'\n')
     _into_card(model, data, r)

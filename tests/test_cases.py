@@ -68,7 +68,7 @@ def settings(name):
 def scored(name):
     "(questions that are scored, left out) by some model"
     torch.manual_seed(0)
-    r = pubmedqa(GPT(GPTConfig(**SMALL)), load_records(f'{name}.jsonl'), gpt2_tokenizer())
+    r = pubmedqa(GPT(GPTConfig(**SMALL)), load_records(f'{name}.jsonl'), gpt2_tokenizer(), truncate='keep-end')
     return r.n,r.skipped
 
 def mixed():

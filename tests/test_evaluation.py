@@ -1,17 +1,19 @@
 """What `lightbrain-evaluate` scores: windows from all of the tape, each source by itself, the floor and the counting beside it
 
 The statistics of lesson 06 have referees: scikit-learn and scipy compute the same numbers from the same answers."""
-import json, math, random
-import numpy as np, pytest
-from lightbrain import cli
-from lightbrain.corpus import entropy_floor
+import json, math, random, shutil, subprocess
+import numpy as np, pytest, torch
+from lightbrain import cli, evaluate
+from lightbrain.corpus import VERDICTS, entropy_floor, render_record, synthetic_records
 from lightbrain.data import TokenDataset
-from lightbrain.evaluate import (ANSWER_WORDS, abstention, bootstrap, calibration_error, confusion_matrix, macro_f1, mcnemar, ngram_losses,
-    ngram_probs, perplexity, reliability, score_answers, verdict, wilson)
+from lightbrain.evaluate import (ANSWER_WORDS, TRUNCATE, abstention, answer_prior, bag_of_words, bootstrap, calibration_error, confusion_matrix, macro_f1,
+    mcnemar, ngram_losses, ngram_probs, perplexity, pubmedqa, reliability, score_answers, strided_windows, text_verdict, verdict, wilson,
+    xz_bits_per_byte)
 from lightbrain.model import GPT, GPTConfig
 from lightbrain.prep.prepare import prepare
 from lightbrain.run.config import TrainConfig
 from lightbrain.run.trainer import Trainer
+from lightbrain.tokenizer import gpt2_tokenizer
 from lightbrain.train import scored_places, scored_windows
 
 SIZE = dict(n_layer=1, n_head=2, n_embd=32, block_size=32, dropout=0.)
@@ -190,3 +192,194 @@ def test_verdict(change, sentence):
     ours,theirs = (score_answers(truth, said({*map(int, o)})) for o in (a, b))
     assert verdict(ours, theirs).startswith(f'{sentence} the other')
     with pytest.raises(ValueError, match='same questions'): verdict(ours, score_answers(truth[1:], said(set())[1:]))
+
+def test_verdict_on_text(two):
+    "The gap to a planted rival: found where it is, and not where windows differ by chance only"
+    tape,end = two.val.tokens,two.val.tokenizer.eot_token
+    score = perplexity(two.model, tape, end=end)
+    per_token = np.repeat(np.array(score.sums)/score.counts, score.counts)
+    r = np.random.default_rng(0)
+    noise = np.repeat(r.normal(size=len(score.counts)), score.counts)
+    assert text_verdict(score, per_token+.5).startswith('better than the other: +0.500 ± 0.000')
+    assert text_verdict(score, per_token+noise-.5, 'x').startswith('worse than x: -0.')
+    assert text_verdict(score, per_token+noise-noise.mean()).startswith('not distinguishable')
+    torn = text_verdict(score, r.permutation(per_token+.5))                            # negative control: pairs torn apart
+    assert float(torn.split('± ')[1].split()[0])>.01
+
+
+# Windows that overlap
+
+def recipe(model, ids, size, stride):
+    "transformers' recipe for perplexity with a stride, its loss of each window times the tokens in it"
+    nats,n,before = 0.,0,0
+    for begin in range(0, len(ids), stride):
+        stop = min(begin+size, len(ids))
+        x = torch.tensor([ids[begin:stop]])
+        y = x.clone()
+        y[:,:-(stop-before)] = -100
+        counted = (y[:,1:]!=-100).sum().item()
+        with torch.no_grad(): nats += model(x, labels=y).loss.double().item()*counted
+        n,before = n+counted,stop
+        if stop==len(ids): return nats/n, n
+
+@pytest.mark.parametrize('size,stride,n', [(31,31,200), (31,10,200), (31,1,50), (20,7,33), (31,8,32), (31,5,6), (2,1,9)])
+def test_strided_as_transformers_does(size, stride, n, tmp_path):
+    "Its windows hold one token more than ours, which it reads and does not use"
+    transformers = pytest.importorskip('transformers')
+    torch.manual_seed(0)
+    model = GPT(GPTConfig(**SIZE | dict(vocab_size=300)))
+    with torch.no_grad():
+        for p in model.parameters(): p.mul_(6)                                         # opinions
+    model.save_pretrained(tmp_path/'model')
+    judge = transformers.GPT2LMHeadModel.from_pretrained(tmp_path/'model').eval()
+    ids = np.random.default_rng(n).integers(0, 300, n).tolist()
+    for batch in (1, 8):
+        ours = perplexity(model, ids, block_size=size, stride=stride, batch_size=batch)
+        want,tokens = recipe(judge, ids, size+1, stride)
+        assert ours.loss==pytest.approx(want, rel=1e-5) and ours.tokens==tokens==n-1
+    apart = perplexity(model, ids, block_size=size)                                    # side by side
+    assert (apart.loss==pytest.approx(ours.loss, rel=1e-5))==(stride==size or n<=size+1)
+
+@pytest.mark.parametrize('seed', range(30))
+def test_each_token_once_and_late_in_its_window(seed):
+    r = np.random.default_rng(seed)
+    size = int(r.integers(1, 12))
+    n,stride,end = int(r.integers(1, 90)),int(r.integers(1, size+1)),[None,3][seed%2]
+    tape = r.integers(0, 9, n)
+    begin = 0
+    left = np.zeros(n, dtype=int)                                                      # of its document, before each token
+    for i in range(n):
+        left[i] = i-begin
+        if end is not None and tape[i]==end: begin = i+1
+    seen = {}
+    for s,length,k in strided_windows(tape, size, stride, end).tolist():
+        assert 1<=k<=length<=size
+        for i in range(s+length-k+1, s+length+1):
+            assert i not in seen
+            seen[i] = i-s
+    assert sorted(seen)==np.flatnonzero(left>0).tolist()
+    assert all(min(left[i], size-stride+1)<=o<=min(left[i], size) for i,o in seen.items())
+
+@pytest.mark.parametrize('how', [dict(stride=0), dict(stride=33), dict(stride=4, block_size=33), dict(stride=9, block_size=8), dict(stride=4, batch_size=0)])
+def test_a_stride_that_does_not_fit(how):
+    with pytest.raises(ValueError, match='do not fit a context of 32'): perplexity(GPT(GPTConfig(**SIZE)), range(50), **how)
+
+
+# xz
+
+def test_xz(tmp_path):
+    "About what the program itself makes of it; training text helps if it is related"
+    texts = ['\n'.join(map(render_record, synthetic_records(300, seed)))  for seed in (0, 1)]
+    dice = np.random.default_rng(0).bytes(200_000)
+    alone,after,other = (xz_bits_per_byte(o, texts[1]) for o in ('', texts[0], dice))
+    assert after<.9*alone and other==pytest.approx(alone, rel=.05) and xz_bits_per_byte(dice, dice)<.02
+    assert xz_bits_per_byte(texts[0].encode(), texts[1].encode())==after and xz_bits_per_byte('', 'β'*50)==xz_bits_per_byte('', 'β'.encode()*50)
+    if not shutil.which('xz'): return
+    def size(b): return len(subprocess.run(['xz','-9e','--format=xz','--stdout'], input=b, capture_output=True, check=True).stdout)
+    a,b = (o.encode() for o in texts)
+    assert after==pytest.approx(8*(size(a+b)-size(a))/len(b), rel=.02)
+
+
+# What a model says when nothing is asked
+
+class Reader(torch.nn.Module):
+    "A model whose answer to a prompt is looked up, plus a prior that is always there"
+    def __init__(self, table, prior):
+        super().__init__()
+        self.table,self.prior = table,prior
+        self.config,self.lm_head = GPTConfig(**SIZE | dict(block_size=1024)),torch.nn.Linear(3, 50257, bias=False)
+        with torch.no_grad():
+            self.lm_head.weight.zero_()
+            for i,o in enumerate(evaluate.answer_ids(gpt2_tokenizer())): self.lm_head.weight[o[0],i] = 1.
+    def hidden(self, x):
+        rows = [self.table.get(gpt2_tokenizer().decode([i for i in o if i]).strip('!'), [0.,0.,0.]) for o in x.tolist()]
+        return (torch.tensor(rows)+torch.tensor(self.prior))[:,None].expand(-1, x.shape[1], -1)
+
+@pytest.mark.parametrize('prior', [[0.,0.,0.], [6.,0.,0.], [0.,-4.,5.]])
+def test_a_planted_prior_is_divided_out(prior):
+    records,r = synthetic_records(40, level=1),np.random.default_rng(0)
+    honest = r.normal(size=(40,3))
+    table = {render_record(o, answer=False): h.tolist() for o,h in zip(records, honest)}
+    qa = pubmedqa(Reader(table, prior), records, gpt2_tokenizer())
+    want = [ANSWER_WORDS[i] for i in honest.argmax(1)]
+    assert qa.calibrated.predictions==want and (qa.predictions==want)==(max(prior)==0)
+    p = np.array(qa.prior)
+    assert p.sum()==pytest.approx(1) and p==pytest.approx(np.exp(prior)/np.exp(prior).sum(), rel=1e-5)
+    zhao = np.linalg.inv(np.diag(p)) @ np.array(qa.probs).T                            # their q = W p, eq. 1, with W = diag(p)^-1
+    assert zhao.argmax(0).tolist()==honest.argmax(1).tolist()
+    assert np.array(qa.calibrated.probs)==pytest.approx((zhao/zhao.sum(0)).T)
+    assert 'prior-calibrated: accuracy' in repr(qa) and qa.calibrated.truth==qa.truth
+
+
+# Prompts that are too long
+
+def lengths(records): return [len(gpt2_tokenizer().encode_ordinary(render_record(o, answer=False))) for o in records]
+
+@pytest.mark.parametrize('long', [0, 5, 6, 100])
+def test_no_prompt_is_cut_in_silence(long):
+    "5 of 100 may be cut, 6 need a word; and each word does what it says"
+    records = synthetic_records(100, level=1)
+    room = max(lengths(records))
+    records = [o | dict(context=dict(contexts=['Fever fell.'*60, *o['context']['contexts']])) if i<long else o for i,o in enumerate(records)]
+    torch.manual_seed(0)
+    model = GPT(GPTConfig(**SIZE | dict(block_size=room)))
+    with torch.no_grad():
+        for p in model.parameters(): p.mul_(8)                                         # opinions
+    assert sum(o>room for o in lengths(records))==long
+    if long<=5:
+        qa = pubmedqa(model, records, gpt2_tokenizer())
+        assert (qa.n, qa.truncated, qa.truncate)==(100, long, 'keep-end') and f'{long} of 100 prompts were too long' in repr(qa)
+    else:
+        with pytest.raises(ValueError, match=f'{long} of 100 prompts are longer') as e: pubmedqa(model, records, gpt2_tokenizer())
+        assert all(o in str(e.value) for o in TRUNCATE) and '--truncate' in str(e.value)
+    end = pubmedqa(model, records, gpt2_tokenizer(), truncate='keep-end')
+    bare = pubmedqa(model, records, gpt2_tokenizer(), truncate='question-only')
+    assert np.array(end.probs)[long:]==pytest.approx(np.array(bare.probs)[long:], abs=1e-6)
+    assert not long or np.array(end.probs)[:long]!=pytest.approx(np.array(bare.probs)[:long], abs=1e-6)
+    if long==100:
+        with pytest.raises(ValueError, match='no prompt is left'): pubmedqa(model, records, gpt2_tokenizer(), truncate='drop')
+        return
+    some = pubmedqa(model, records, gpt2_tokenizer(), truncate='drop')
+    assert (some.n, some.truncated, some.places)==(100-long, long, list(range(long, 100)))
+    assert some.predictions==end.predictions[long:] and f'{long} of 100 prompts' in repr(some)
+    assert end.among(some.places).predictions==some.predictions
+    assert not long or TRUNCATE['drop'] in repr(some) and TRUNCATE['keep-end'] in repr(end)
+
+def test_the_shell_refuses_and_takes_a_word(tmp_path, capsys):
+    prepare('synthetic:400', tmp_path/'set', progress=False)
+    own = TokenDataset(tmp_path/'set').tokenizer
+    torch.manual_seed(0)
+    model = GPT(GPTConfig(**SIZE | dict(vocab_size=own.n_vocab)))
+    model.tokenizer = own
+    model.save_pretrained(tmp_path/'model')
+    how = dict(model=tmp_path/'model', data=tmp_path/'set', max_tokens=500)
+    with pytest.raises(ValueError, match='prompts are longer than the .* tokens that fit'): cli.evaluate(**how)
+    r = cli.evaluate(**how, truncate='question-only', out=tmp_path/'scores.json')
+    said = capsys.readouterr().out
+    for o in ('calibrated     ','  xz             ','expected calibration error','were asked without the abstract',f"of {r['questions']} prompts",
+              r['verdict'], r['verdict_words'], r['verdict_calibrated'], r['text_verdict']): assert o in said, o
+    assert json.loads((tmp_path/'scores.json').read_text())==r and r['prompts_cut']==r['questions'] and sum(r['answer_prior'])==pytest.approx(1)
+    assert r['text_verdict'].startswith('worse than the trigram') and r['xz_bits_per_byte']<r['bits_per_byte']
+
+
+# Calibration where the truth is known
+
+def blind(records): return [o | dict(context=dict(contexts=o['context']['contexts'][:2])) for o in records]
+
+def test_without_results_the_base_rate_is_all_there_is():
+    "Words that are left say nothing of the verdict; those of the results do"
+    records = synthetic_records(9000, level=1)
+    left = bag_of_words(blind(records[:6000]), blind(records[6000:]))
+    assert verdict(left)[:3]=='not' or verdict(left)[:5]=='worse'
+    assert verdict(bag_of_words(records[:6000], records[6000:])).startswith('better')    # negative control
+
+def test_the_meter_against_the_known_posterior():
+    "A reader as sure as it may be has no error, one that sharpens has the error one can compute, and outcomes agree"
+    base = np.array([VERDICTS[o] for o in ANSWER_WORDS])/500
+    sharp = base**3/(base**3).sum()
+    truth = np.random.default_rng(0).choice(3, 4000, p=base)
+    for p in (base, sharp):
+        exact = calibration_error([p.max()]*4000, [base[0]]*4000)
+        assert exact==pytest.approx(p.max()-base[0], abs=1e-9)
+        assert calibration_error([p.max()]*4000, truth==0)==pytest.approx(exact, abs=.02)
+    assert sharp.max()-base[0]>.2
