@@ -112,7 +112,7 @@ def step(
 def param_groups(
     model:nn.Module, # Its trainable parameters are taken, each once
     weight_decay:float, # For tensors with two or more dimensions, 0 or more
-)->list: # Two groups for an optimiser: those that decay, then those that do not
+)->list: # Two groups for an optimizer: those that decay, then those that do not
     "Decay matrices and embeddings; leave biases and gains alone"
     if not 0<=weight_decay<math.inf:
         raise ValueError(f"weight_decay={weight_decay} must be a finite number, "

@@ -191,7 +191,7 @@ def make_optimizer(
     momentum:float=0.95, # Muon's memory
     dtype:torch.dtype|None=None, # For Muon's products; what `pick_dtype` says if not given
 )->Optimizer: # One object, whichever was asked for
-    "The optimiser for a model; never Muon on embeddings, biases or norms"
+    "The optimizer for a model; never Muon on embeddings, biases or norms"
     if optimizer not in OPTIMIZERS:
         raise ValueError(f"optimizer='{optimizer}' is unknown; "
                          f"choose one of {', '.join(OPTIMIZERS)}")

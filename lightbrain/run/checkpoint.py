@@ -54,9 +54,9 @@ def read_part(
 
 # %% ../../nbs/run/02_checkpoint.ipynb #af3fd126
 def describe_optimizer(
-    optimizer:Optimizer, # Any torch optimiser
+    optimizer:Optimizer, # Any torch optimizer
 )->dict: # `kind`, `params` (shape and dtype of each, by group), `state_dict`
-    "What a checkpoint remembers of an optimiser"
+    "What a checkpoint remembers of an optimizer"
     about = lambda p: [tuple(p.shape), str(p.dtype)]
     params = [[about(p) for p in group['params']] for group in optimizer.param_groups]
     return dict(kind=type(optimizer).__name__, params=params, state_dict=optimizer.state_dict())
@@ -76,7 +76,7 @@ def pack_checkpoint(
     *,
     model:nn.Module, # Its `state_dict` is saved
     optimizer:Optimizer|None, # Its state too; None saves none
-    step:int, # Optimiser steps done, 0 or more
+    step:int, # Optimizer steps done, 0 or more
     about:dict|None=None, # JSON values to read without loading anything, such as `val_loss`
     **state, # Anything else: nested dicts, lists, tuples, numbers, text, bytes, tensors
 )->dict: # File name -> bytes, the manifest last
@@ -212,7 +212,7 @@ def _entry(o):
     return f'{kind} {tuple(o.shape)}'
 
 # %% ../../nbs/run/02_checkpoint.ipynb #5afe0030
-# how to compute, not what: the live optimiser decides
+# how to compute, not what: the live optimizer decides
 _HOW = 'fused','foreach','capturable','differentiable'
 
 def _check_description(saved, path):
@@ -222,7 +222,7 @@ def _check_description(saved, path):
     check_form(saved, form, f"{path}, its optimizer", 'use another checkpoint')
 
 def _alike(a, b):
-    "Could a setting of an optimiser be `a` where it is `b` here?"
+    "Could a setting of an optimizer be `a` where it is `b` here?"
     number = lambda o: isinstance(o, (int,float)) and not isinstance(o, bool)
     if number(a) and number(b): return math.isfinite(a)
     if isinstance(a, (list,tuple)) and isinstance(b, (list,tuple)):
@@ -233,7 +233,7 @@ def _remembers(dim, group, optimizer):
     "Shapes that a step leaves behind for a tensor of sides 2: name -> shape; {} if unknown"
     twin = nn.Parameter(torch.zeros((2,)*dim))
     twin.grad = torch.zeros((2,)*dim)
-    with suppress(Exception):           # an optimiser that cannot be made like this
+    with suppress(Exception):           # an optimizer that cannot be made like this
         small = type(optimizer)([{**group, 'params':[twin]}])
         small.step()
         return {k: tuple(v.shape) for k,v in small.state[twin].items() if isinstance(v, Tensor)}
@@ -241,7 +241,7 @@ def _remembers(dim, group, optimizer):
 
 # %% ../../nbs/run/02_checkpoint.ipynb #5afe0031
 def _check_state(sd, optimizer, path):
-    "`ValueError` unless what an optimiser remembers fits its tensors and settings"
+    "`ValueError` unless what an optimizer remembers fits its tensors and settings"
     def wrong(why): raise ValueError(f"{path}, its optimizer: {why}; use another checkpoint")
     for saved,live in zip(sd['param_groups'], optimizer.param_groups):
         for k in sorted((saved.keys()&live)-{'params',*_HOW}):
@@ -258,7 +258,7 @@ def _check_state(sd, optimizer, path):
 # %% ../../nbs/run/02_checkpoint.ipynb #3b9828b8
 def check_optimizer(
     saved:dict|None, # From `describe_optimizer`
-    optimizer:Optimizer, # The optimiser it should go into
+    optimizer:Optimizer, # The optimizer it should go into
     path:str|Path, # For the message
 )->None:
     "`ValueError` unless the state fits `optimizer`"
@@ -281,7 +281,7 @@ def restore_optimizer(
     saved:dict, # From `describe_optimizer`, already compared
     optimizer:Optimizer, # Changed in place
 )->None:
-    "Load an optimiser's state; its numbers keep the format they were saved in"
+    "Load an optimizer's state; its numbers keep the format they were saved in"
     sd = saved['state_dict']
     both = zip(sd['param_groups'], optimizer.param_groups)
     groups = [{**g, **{k:live[k] for k in _HOW if k in live}} for g,live in both]
@@ -349,7 +349,7 @@ def set_rng_state(
 # %% ../../nbs/run/02_checkpoint.ipynb #62d49246
 def checkpoint_dir(
     folder:str|Path, # The run's checkpoints
-    step:int, # Optimiser steps done
+    step:int, # Optimizer steps done
 )->Path: # `folder/step-00001000`
     "Where the checkpoint of `step` lives"
     return Path(folder)/f'step-{step:08d}'
