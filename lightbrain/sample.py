@@ -225,7 +225,7 @@ def as_prompt(
     if idx.shape[1]>block_size:
         raise ValueError(f"the prompt has {idx.shape[1]} tokens, the model's "
             f"context holds {block_size}; shorten it or take a longer context")
-    idx = idx.long()                        # a tape's uint16 knows no minimum
+    idx = idx.long()                        # torch finds no minimum of uint16
     if idx.min()<0 or idx.max()>=n_vocab:
         raise ValueError(f"prompt ids run from {idx.min()} to {idx.max()}, the "
             f"vocabulary from 0 to {n_vocab-1}; use the model's own tokenizer")
