@@ -128,7 +128,7 @@ def _place(texts, tape, n):
         for i,h in enumerate(_hashes(t, n).tolist()):
             runs.setdefault(h, []).append(t[i:i+n])
     wanted = np.array(sorted(runs), dtype=np.uint64)
-    slots = np.zeros(2**20, dtype=bool)          # most places fail this look
+    slots = np.zeros(2**20, dtype=bool)          # a coarse look first
     slots[wanted>>np.uint64(44)] = True
     for a in range(0, len(tape)-n+1, _CHUNK):
         h = _hashes(np.asarray(tape[a:a+_CHUNK+n-1]), n)

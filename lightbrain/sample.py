@@ -225,7 +225,7 @@ def as_prompt(
     if idx.shape[1]>block_size:
         raise ValueError(f"the prompt has {idx.shape[1]} tokens, the model's "
             f"context holds {block_size}; shorten it or take a longer context")
-    idx = idx.long()                        # a tape's uint16 knows no minimum
+    idx = idx.long()                        # torch finds no minimum of uint16
     if idx.min()<0 or idx.max()>=n_vocab:
         raise ValueError(f"prompt ids run from {idx.min()} to {idx.max()}, the "
             f"vocabulary from 0 to {n_vocab-1}; use the model's own tokenizer")
@@ -274,7 +274,7 @@ def next_ids(
 # %% ../nbs/07_sample.ipynb #855df70e
 def _tokens_to_draw(model, n_vocab):
     "How many rows of the head have a token; a warning where some have none"
-    rows = len(model.lm_head.weight)
+    rows = model.lm_head.out_features
     known = getattr(model, 'n_tokens', rows)
     if n_vocab is None: n_vocab = known
     if not 1<=n_vocab<=rows:
@@ -308,7 +308,7 @@ def generate(
     check_settings(max_new_tokens=max_new_tokens, **dials)
     n_vocab = _tokens_to_draw(model, n_vocab)
     idx,lengths = as_prompts(idx, model.config.block_size, n_vocab)
-    idx,lengths = (o.to(model.lm_head.weight.device) for o in (idx, lengths))
+    idx,lengths = (o.to(next(model.parameters()).device) for o in (idx, lengths))
     check_weights(model)
     new = next_ids(model, idx, lengths, max_new_tokens, n_vocab, eos_token,
                    generator, **dials)
@@ -347,7 +347,7 @@ def stream(
     idx = as_prompt(ids, model.config.block_size, n_vocab)
     eot = tokenizer.eot_token if stop_at_eot else None
     check_weights(model)
-    idx = idx.to(model.lm_head.weight.device)
+    idx = idx.to(next(model.parameters()).device)
     lengths = torch.tensor([idx.shape[1]], device=idx.device)
     new = next_ids(model, idx, lengths, max_new_tokens, n_vocab, eot, generator,
                    **dials)
@@ -390,12 +390,14 @@ class Int8Linear(nn.Module):
         linear:nn.Linear, # Whose weights to round
     ):
         super().__init__()
-        weight,scale = to_int8(linear.weight.detach().float())
-        self.register_buffer('weight', weight)
+        q,scale = to_int8(linear.weight.detach().float())
+        self.register_buffer('q', q)
         self.register_buffer('scale', scale)
-        self.bias = linear.bias
+        self.bias,self.out_features = linear.bias,linear.out_features
+    @property
+    def weight(self): return self.q*self.scale[:,None]    # (N,K), made anew
     def forward(self, x):
-        y = int8_matmul(x, self.weight, self.scale)
+        y = int8_matmul(x, self.q, self.scale)
         return y if self.bias is None else y+self.bias
 
 # %% ../nbs/07_sample.ipynb #07c00007
@@ -404,7 +406,7 @@ class _Int8Embedding(nn.Module):
     def __init__(self, head):
         super().__init__()
         self.head = head
-    def forward(self, idx): return self.head.weight[idx]*self.head.scale[idx][...,None]
+    def forward(self, idx): return self.head.q[idx]*self.head.scale[idx][...,None]
 
 # %% ../nbs/07_sample.ipynb #07c00008
 class Int8GPT(GPT):

@@ -4,6 +4,7 @@ import pytest, torch
 from lightbrain import sample
 from lightbrain.model import GPT, GPTConfig
 from lightbrain.sample import generate, keep_min_p, keep_top_k, keep_top_p, next_logits, quantize_int8, sample_logits, sampling_probs, stream
+from lightbrain.train import mean_loss
 
 def own(seed=0): return torch.Generator().manual_seed(seed)
 
@@ -108,8 +109,9 @@ def test_int8_costs_no_loss(run):
     x,y = toks[:-1].view(-1, T),toks[1:].view(-1, T)
     def nats(m):
         with torch.no_grad(): return m(x, y)[1].item()
-    before = nats(model)
-    assert abs(nats(quantize_int8(model))-before)<0.01
+    before,small = nats(model),quantize_int8(model)
+    assert abs(nats(small)-before)<0.01
+    for m in (model, small): assert abs(mean_loss(m, toks)-nats(m))<0.01        # and so says the usual score
     with torch.no_grad():
         for p in model.parameters():
             if p.dim()==2: p.copy_((p/p.abs().max()*3).round()/3*p.abs().max())
