@@ -33,13 +33,13 @@ def cast(
     kind = kinds[0]
     if isinstance(value, (list,tuple,dict,set)): _refuse(name, kind, value, '')
     if type(None) in kinds and str(value)=='None': return None
-    # as in YAML
+    # YAML writes .inf and .nan
     text = str(value).lower().replace('.inf', 'inf').replace('.nan', 'nan')
     try:
         if kind is str and isinstance(value, (str,os.PathLike)):
             return os.fspath(value)
         if kind is bool: return {'true': True, 'false': False}[text]
-        # any length
+        # exact, whatever its length
         if kind is int and text.lstrip('-').isdecimal(): return int(text)
         number = float(text)
         if kind is float and not math.isnan(number): return number
@@ -54,6 +54,7 @@ def cast_fields(
     "Bring each field to its annotated type; for `__post_init__`"
     for f in fields(config):
         value = cast(f.name, f.type, getattr(config, f.name))
+        # past the lock of a frozen object
         object.__setattr__(config, f.name, value)
 
 # %% ../nbs/03a_config.ipynb #5afe0010
@@ -82,7 +83,7 @@ class GPTConfig:
     dropout:float=0.1 # Share of activations dropped in training, 0 <= dropout < 1
     def __post_init__(self):
         cast_fields(self)
-        for f in fields(self)[:5]:
+        for f in fields(self)[:5]:               # the five whole numbers
             _check_size(f.name, getattr(self, f.name), f.default)
         H,C = self.n_head,self.n_embd
         if C%H:

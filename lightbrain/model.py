@@ -52,7 +52,7 @@ def cross_entropy(
                          f"expected at least one torch.int64, shape {tuple(shape)}"
                          "; try targets.long(), or targets.view_as(idx)")
     check_range('targets', targets, logits.shape[-1])
-    if logits.dtype.itemsize<4: logits = logits.float()    # half is too coarse
+    if logits.dtype.itemsize<4: logits = logits.float()    # 16 bits: too coarse
     z = logits - logits.amax(-1, keepdim=True).detach()    # at most 0: no overflow
     return (z.exp().sum(-1).log() - z.gather(-1, targets[...,None])[...,0]).mean()
 
@@ -298,7 +298,7 @@ def our_files(
 
 # %% ../nbs/04_model.ipynb #c5e37dcd
 def _edited_card(dir):
-    "README.md as it stands, unless it is just what we wrote for the model there"
+    "README.md as it stands, unless it is exactly what we wrote for the model there"
     card = Path(dir)/'README.md'
     if not card.is_file(): return None
     with suppress(ValueError, KeyError):      # unsealed or damaged: then the card stays
@@ -422,7 +422,7 @@ def _check_bytes(path, config):
 _FLOATS = 'F16','BF16','F32','F64'
 
 def _check_header(path, header, shapes):
-    "`ValueError` unless a file has just the tensors of `shapes`, in floating point"
+    "`ValueError` unless a file has exactly the tensors of `shapes`, in floating point"
     if strange := [n for n,(_,kind,_) in header.items() if kind not in _FLOATS]:
         raise ValueError(f"'{path}': {len(strange)} tensors are no floating point numbers, e.g. "
             f"{min(strange):.80} is {header[min(strange)][1]}; save them as float32")
