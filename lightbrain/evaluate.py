@@ -170,7 +170,7 @@ def strided_windows(
     end:int|None=None, # Id that ends a document; a new window begins behind it
 )->np.ndarray: # int64 (W,3): start, tokens read, how many last predictions count
     "Windows that overlap, in which every token is predicted once"
-    texts = zip(*scored_windows(tokens, max(1, len(tokens)), end=end))    # whole ones
+    texts = zip(*scored_windows(tokens, max(1, len(tokens)), end=end))    # start, length
     rows = [(s+b, min(size, n-b), b) for s,n in texts
             for b in range(0, max(n-size, 0)+stride, stride)]
     rows = [(s, n, n-(size-stride) if b else n) for s,n,b in rows]
@@ -360,8 +360,8 @@ def answer_scores(
     "How likely each answer is as a whole, eq. 6.8; `ValueError` for no number"
     out = torch.zeros(len(prompts), len(answers), dtype=torch.float64)
     order = sorted(range(len(prompts)), key=lambda i: len(prompts[i]))
-    begun = {tuple(a[:-1]) for a in answers}                 # single tokens: ()
-    begun -= {o[:n] for o in begun for n in range(len(o))}   # a longer one reads it
+    begun = {tuple(a[:-1]) for a in answers}      # read after a prompt; one token: ()
+    begun -= {o[:n] for o in begun for n in range(len(o))}   # part of a longer one
     with eval_mode(model):
         for i in range(0, len(order), batch_size):
             rows = order[i:i+batch_size]
