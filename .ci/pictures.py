@@ -70,13 +70,13 @@ def curve(run):
     out += [text(w-r, h-7, f"steps ({run['seconds']/60:.0f} minutes on two CPU cores)", 'soft', 12, ' text-anchor="end"'), text(14, t-4, 'nats a token', 'soft', 12)]
     for name,v,cls in (('trigram', run['trigram'], 'line'), ('floor', run['floor'], 'floor')):
         out.append(f'<path class="{cls}" stroke-width="2" stroke-dasharray="6 4" d="M{l} {Y(v):.1f}H{w-r}"/>')
-    out += [text(w-r, Y(run['trigram'])-5, f"counting three words at a time {run['trigram']:.2f}", 'soft', 12, ' text-anchor="end"'),
+    out += [text(w-r, Y(run['trigram'])-5, f"counting three tokens at a time {run['trigram']:.2f}", 'soft', 12, ' text-anchor="end"'),
             text(l+6, Y(run['floor'])+15, f"floor {run['floor']:.2f}", 'floortext', 13, ' font-weight="700"')]
     out.append('<path class="road" stroke-width="2" d="M'+' L'.join(f'{X(s):.1f} {Y(v):.1f}' for s,v in run['curve'])+'"/>')
     out += [f'<circle class="held" cx="{X(s):.1f}" cy="{Y(v):.1f}" r="5"/>' for s,v in run['held_out']]
     out += [f'<path class="road" stroke-width="2" d="M236 66h22"/>', text(264, 70, 'training', 'soft', 12), f'<circle class="held" cx="247" cy="84" r="5"/>', text(264, 88, 'held-out text', 'soft', 12)]
     alt = (f"Loss over {last} training steps, logarithmic: the held-out loss falls from {run['held_out'][0][1]:.2f} to {run['held_out'][-1][1]:.2f} nats a token, "
-           f"below what counting three words at a time reaches ({run['trigram']:.2f}) and close to the floor of {run['floor']:.2f}.")
+           f"below what counting three tokens at a time reaches ({run['trigram']:.2f}) and close to the floor of {run['floor']:.2f}.")
     return svg(w, h, alt, out)
 
 def favicon():

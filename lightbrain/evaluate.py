@@ -767,7 +767,7 @@ def _on_loss(r):
             _judged(r.get('text_verdict'), 'a table of trigrams', sure, r.get('trigram'), -1), '']
 
 # %% ../nbs/06_evaluate.ipynb #ca6d0008
-_ASKED = dict(questions='questions', prompts_cut='prompts cut to fit the context',
+_ASKED = dict(questions='questions', prompts_cut='prompts too long for the context',
     questions_skipped='without an answer and skipped', ties='ties',
     calibration_error='expected calibration error')
 
@@ -777,11 +777,15 @@ def _on_answers(r):
     sure,lazy = r['accuracy_95'],r.get('majority_accuracy')
     rows = [('this model', f"{r['accuracy']:.1%}", _between(*sure, '.1%'),
              _fact(r.get('macro_f1'), '.1%')),
+            ('this model, calibrated', _fact(r.get('calibrated_accuracy'), '.1%'), '',
+             _fact(r.get('calibrated_f1'), '.1%')),
             (f"always {_fact(r.get('majority'))}", _fact(lazy, '.1%'), '',
              _fact(r.get('majority_f1'), '.1%')),
             ('bag of words', _fact(r.get('bag_of_words'), '.1%'), '',
              _fact(r.get('bag_of_words_f1'), '.1%'))]
     others = [f"Beside words: {_plain(r['verdict_words'])}."] if 'verdict_words' in r else []
+    if r.get('prompts_cut') and r.get('truncate') in TRUNCATE:
+        others.append(f"Prompts too long {TRUNCATE[r['truncate']]}.")
     return [*_table(('on questions', 'right', '95 % interval', 'macro-F1'), *rows),
             '; '.join(f'{label}: {_fact(r.get(k))}' for k,label in _ASKED.items())+'.', '',
             ' '.join([_judged(r.get('verdict'), 'always giving the commonest answer', sure, lazy),
