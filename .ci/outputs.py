@@ -78,7 +78,8 @@ def save(path):
     "Outputs of `laptop`, never of `ci`; what went to stderr is progress and warnings, and no page needs it"
     scale = os.environ.get('LIGHTBRAIN_SCALE', 'laptop')
     if scale=='ci': sys.exit('outputs are stored at scale laptop or full, never ci')
-    seconds,_ = run(path, scale, '--save')
+    seconds,mb = run(path, scale, '--save')
+    print(f'{path.stem}: {seconds:.0f} s, at most {mb:.0f} MB', flush=True)
     nb = read(path)
     for c in nb['cells']:
         if 'outputs' in c: c['outputs'] = [o for o in c['outputs'] if o.get('name')!='stderr']
