@@ -30,7 +30,7 @@ def home(tmp_path_factory):
     return here
 
 COMMANDS = dict(generate=['--input', 'Ab', '--max-new-tokens', '2', '--device', 'cpu'],
-    evaluate=['--data', 'set', '--max-tokens', '100', '--device', 'cpu'], export=['--to', 'hf', '--out', 'exported'])
+    evaluate=['--data', 'set', '--max-tokens', '100', '--truncate', 'keep-end', '--device', 'cpu'], export=['--to', 'hf', '--out', 'exported'])
 
 def shell(name, *words):
     "What a command says: '' if it works, else its one line; any other exception is a traceback"
@@ -346,9 +346,9 @@ def test_forged_tapes(home, monkeypatch):
     for name,b in (('train.bin', b''), ('train.bin', b'\x01'), ('validation.bin', b'\xff'*200), ('train.bin', b'\xff'*2000),
             ('vocab.json', b'7'), ('vocab.json', gpt2_files()['vocab.json']), ('questions.jsonl', b'7\n'), ('questions.jsonl', b'\xff\n')):
         with_file(name, b)
-        assert shell('evaluate', '--model', 'model', '--data', 'forged', '--max-tokens', 100, '--device', 'cpu'), (name, b[:9])
+        assert shell('evaluate', '--model', 'model', '--data', 'forged', '--max-tokens', 100, '--truncate', 'keep-end', '--device', 'cpu'), (name, b[:9])
     forged(home)                                              # negative control
-    assert not shell('evaluate', '--model', 'model', '--data', 'forged', '--max-tokens', 100, '--device', 'cpu')
+    assert not shell('evaluate', '--model', 'model', '--data', 'forged', '--max-tokens', 100, '--truncate', 'keep-end', '--device', 'cpu')
 
 # checkpoints
 

@@ -208,7 +208,7 @@ BAD = {                                         # arguments -> what the one line
     'prepare --source synthetic:50 --out=': 'leave the flag out',
     'prepare --source synthetic:50 --out new --out newer': 'twice',
     'train --data {data} --out new --max-steps 2 --max_steps 3': 'twice',
-    'train --data {data} --out new --preset nano --vocab-size 100000000000 --device cpu': 'too large for the memory',
+    'train --data {data} --out new --preset nano --vocab-size 100000000000 --device cpu': 'beyond any machine',
     'train --data {data} --out new --preset nano --batch-size 1000000000000 --device cpu': 'lower batch_size',
     'evaluate --model {model} --data {model}': 'not a prepared set',
     'evaluate --model {model} --data {data} --out {data}/questions.jsonl': 'choose another --out',
