@@ -2,11 +2,11 @@
 # Outside programs referee what LightBrain computes: bash tests/referee/run.sh [FOLDER]
 # FOLDER (a temporary one if none is given) gets an environment that stands on the packages of the active python, and in it the
 # referees: lm-evaluation-harness, transformers, ONNX Runtime, tokenizers, TransformerLens, and through npm llama.cpp.
-# A referee that cannot be had is an error. Only where there is no node, llama.cpp is left out, and said.
+# A referee that cannot be had is an error (75: not installed). Only where there is no node, llama.cpp is left out, and said.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 if [ $# -gt 0 ]; then mkdir -p "$1"; WORK=$(cd "$1" && pwd); else WORK=$(mktemp -d); trap 'rm -rf "$WORK"' EXIT; fi
-fail() { echo "referees: $1" >&2; exit 1; }
+fail() { echo "REFEREES NOT RUN: $1" >&2; exit 75; }
 
 packages=$(python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')
 listed=$(python -c 'from configparser import ConfigParser
