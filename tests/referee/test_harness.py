@@ -48,7 +48,7 @@ def ours(model, asked):
     tok,answers = model.tokenizer,answer_ids(model.tokenizer)
     room = model.config.block_size-max(map(len, answers))+1
     prompts = [tok.encode_ordinary(render_record(o, answer=False))[-room:] for o in asked]
-    return answer_scores(model, prompts, answers), pubmedqa(model, asked)
+    return answer_scores(model, prompts, answers), pubmedqa(model, asked, truncate='keep-end')
 
 def exam(model):
     "Real questions, most longer than the context; for a tokenizer with answers of unequal length only some that fit"
