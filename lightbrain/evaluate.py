@@ -774,9 +774,8 @@ _ASKED = dict(questions='questions', prompts_cut='prompts too long for the conte
 def _on_answers(r):
     "A report's numbers on questions, beside those of readers that cannot read"
     if 'accuracy' not in r: return []
-    sure,lazy = r['accuracy_95'],r.get('majority_accuracy')
-    rows = [('this model', f"{r['accuracy']:.1%}", _between(*sure, '.1%'),
-             _fact(r.get('macro_f1'), '.1%')),
+    sure,lazy,f1 = r['accuracy_95'],r.get('majority_accuracy'),_fact(r.get('macro_f1'), '.1%')
+    rows = [('this model', f"{r['accuracy']:.1%}", _between(*sure, '.1%'), f1),
             ('this model, calibrated', _fact(r.get('calibrated_accuracy'), '.1%'), '',
              _fact(r.get('calibrated_f1'), '.1%')),
             (f"always {_fact(r.get('majority'))}", _fact(lazy, '.1%'), '',
@@ -784,8 +783,8 @@ def _on_answers(r):
             ('bag of words', _fact(r.get('bag_of_words'), '.1%'), '',
              _fact(r.get('bag_of_words_f1'), '.1%'))]
     others = [f"Beside words: {_plain(r['verdict_words'])}."] if 'verdict_words' in r else []
-    if r.get('prompts_cut') and r.get('truncate') in TRUNCATE:
-        others.append(f"Prompts too long {TRUNCATE[r['truncate']]}.")
+    did = TRUNCATE.get(r.get('truncate'), 'were cut')
+    others += [f'Long ones {did}.']*bool(r.get('prompts_cut'))
     return [*_table(('on questions', 'right', '95 % interval', 'macro-F1'), *rows),
             '; '.join(f'{label}: {_fact(r.get(k))}' for k,label in _ASKED.items())+'.', '',
             ' '.join([_judged(r.get('verdict'), 'always giving the commonest answer', sure, lazy),
