@@ -2,10 +2,11 @@
 # Outside programs referee what LightBrain computes: bash tests/referee/run.sh [FOLDER]
 # FOLDER (a temporary one if none is given) gets an environment that stands on the packages of the active python, and in it the
 # referees: lm-evaluation-harness, transformers, ONNX Runtime, tokenizers, TransformerLens, and through npm llama.cpp.
-# A referee that cannot be had is an error (75: not installed). Only where there is no node, llama.cpp is left out, and said.
+# Referees that cannot be had end it with 75. Only llama.cpp, where npm does not bring it, is left out, and said.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 if [ $# -gt 0 ]; then mkdir -p "$1"; WORK=$(cd "$1" && pwd); else WORK=$(mktemp -d); trap 'rm -rf "$WORK"' EXIT; fi
+limit() { if command -v timeout > /dev/null; then timeout "$@"; else shift; "$@"; fi; }     # seconds, command
 fail() { echo "REFEREES NOT RUN: $1" >&2; exit 75; }
 
 packages=$(python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')
@@ -16,17 +17,13 @@ python -m venv "$WORK/venv"
 . "$WORK/venv/bin/activate"
 echo "import site; site.addsitedir('$packages')" > "$(python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')/below.pth"
 # shellcheck disable=SC2086
-pip install -q --disable-pip-version-check $listed onnxruntime transformers "transformer-lens>=4.3" pytest pytest-xdist ||
+limit 420 pip install -q --retries 1 --disable-pip-version-check $listed onnxruntime transformers "transformer-lens>=4.3" pytest pytest-xdist ||
     fail "pip could not install them; is there a network?"
 
-export LIGHTBRAIN_REFEREES=all
-if command -v node > /dev/null && command -v npm > /dev/null; then
-    npm install --silent --prefix "$WORK/npm" --ignore-scripts --omit=optional --no-audit --no-fund \
-        node-llama-cpp@3 "@node-llama-cpp/linux-$(node -p process.arch)@3" || fail "npm could not install llama.cpp; is there a network?"
-    export LIGHTBRAIN_LLAMA=$WORK/npm
-else
-    export LIGHTBRAIN_REFEREES=pip
-    echo "llama.cpp: NOT RUN, no node here"
-fi
+export LIGHTBRAIN_REFEREES=all LIGHTBRAIN_LLAMA=$WORK/npm why=
+if ! command -v node > /dev/null || ! command -v npm > /dev/null; then why="no node here"
+elif ! limit 180 npm install --silent --prefix "$WORK/npm" --ignore-scripts --omit=optional --no-audit --no-fund --fetch-retries 1 \
+    node-llama-cpp@3 "@node-llama-cpp/linux-$(node -p process.arch)@3"; then why="npm could not install it; is there a network?"; fi
+if [ -n "$why" ]; then export LIGHTBRAIN_REFEREES=pip; unset LIGHTBRAIN_LLAMA; echo "llama.cpp: NOT RUN, $why"; fi
 PYTHONPATH="$PWD${PYTHONPATH:+:$PYTHONPATH}" HF_HUB_OFFLINE=1 OMP_NUM_THREADS=1 python -m pytest tests/referee
-if [ "$LIGHTBRAIN_REFEREES" = pip ]; then echo "llama.cpp: NOT RUN, no node here"; fi
+if [ -n "$why" ]; then echo "llama.cpp: NOT RUN, $why"; fi
