@@ -554,8 +554,7 @@ def pubmedqa(
     if batch_size<1:
         raise ValueError(f"batch_size={batch_size} must be at least 1; try 32")
     tokenizer = tokenizer_of(model, tokenizer)
-    records = [pubmedqa_record(o) for o in records]
-    asked = _answered(records)
+    asked = _answered(records := [pubmedqa_record(o) for o in records])
     if device is not None: model.to(pick_device(device))
     check_weights(model)
     texts = [render_record(o, answer=False) for o in asked]
