@@ -375,13 +375,27 @@ def gpt2_files()->dict[str,bytes]: # 'vocab.json' and 'merges.txt'
     "The files of Hugging Face's GPT-2 tokenizer as published; `ValueError` when damaged"
     return dict(zip(('vocab.json','merges.txt'), _gpt2_files()))
 
-# %% ../nbs/01_tokenizer.ipynb #2815b81e
+# %% ../nbs/01_tokenizer.ipynb #a08c0001
 def _raw(text, byte):
     "A token in GPT-2's alphabet, as bytes"
     try: return bytes([byte[c] for c in text])
     except KeyError:
         raise ValueError(f"{text!r} in merges.txt is not written in GPT-2's alphabet") from None
 
+def _check_complete(ids, lines):
+    "`ValueError` if a token that no line of merges.txt makes is two tokens, so that a line is lost"
+    merges = [tuple(o.split(' ')) for o in lines]
+    pairs = {(ids[a],ids[b]): ids[a+b] for a,b in merges}
+    alphabet = gpt2_alphabet().values()
+    made = {*alphabet, *(a+b for a,b in merges)}
+    for t in [o for o in ids if o not in made and {*o}<={*alphabet}]:
+        parts = _merge_ids([ids[c] for c in t], pairs)
+        if len(parts)!=2 or max(parts)>ids[t]: continue
+        a,b = [next(o for o,i in ids.items() if i==part) for part in parts]
+        raise ValueError(f"no merge makes {t!r} of {a!r} and {b!r}, so merges.txt is cut short; "
+            f"copy it again (or, if it is to be special, call it '<|{t}|>')")
+
+# %% ../nbs/01_tokenizer.ipynb #2815b81e
 def _read_tables(vocab_json, merges_txt):
     "`(vocab, merges)` from the contents of the two files; `ValueError` for lines that are none"
     try: ids = json.loads(vocab_json)
@@ -395,9 +409,9 @@ def _read_tables(vocab_json, merges_txt):
     byte = {c:b for b,c in gpt2_alphabet().items()}
     merges = [tuple(_raw(t, byte) for t in o.split(' ')) for o in lines]
     made = {*byte, *(o.replace(' ', '') for o in lines)}
-    if lost := made-ids.keys(): raise ValueError(f"{min(lost)!r} has no id in vocab.json")
-    if half := next((o for o in ids if 'Ġ' in o and o not in made), None):      # no special text
-        raise ValueError(f"no line of merges.txt makes {half!r}, so it is cut short; copy it again")
+    if lost := (made | set(' '.join(lines).split()))-ids.keys():
+        raise ValueError(f"{min(lost)!r} has no id in vocab.json")
+    _check_complete(ids, lines)
     vocab = {i: _raw(t, byte) if t in made else t.encode() for t,i in ids.items()}
     return vocab,merges
 
@@ -473,8 +487,9 @@ def _written(tokenizer):
     if [*vocab.values()]!=[*range(len(names))]:
         raise ValueError(f"the tokens of {tokenizer.name} need the ids 0 to {len(names)-1} and "
                          "texts that differ in vocab.json; rename its special tokens")
-    lines = [f'{shown(a)} {shown(b)}\n' for a,b in implied_merges(ordinary)]
-    return json.dumps(vocab).encode(), ('#version: 0.2\n'+''.join(lines)).encode()
+    lines = [f'{shown(a)} {shown(b)}' for a,b in implied_merges(ordinary)]
+    _check_complete(vocab, lines)
+    return json.dumps(vocab).encode(), '\n'.join(['#version: 0.2', *lines, '']).encode()
 
 # %% ../nbs/01_tokenizer.ipynb #c1c0b8fd
 def tokenizer_files(
@@ -509,15 +524,21 @@ def _from_files(vocab_json, merges_txt):
     _written(encoding)                         # refuses what could not be written again
     return encoding
 
-def _check_elsewhere(path):
-    "`ValueError` if a tokenizer.json orders more than the two files can say"
+def _check_elsewhere(path, ids, merges_txt):
+    "`ValueError` if a tokenizer.json orders more than the two files can say, or other tokens"
     if not os.path.lexists(path): return
     rules = read_json(path)
-    before = rules.get('pre_tokenizer') or {}
-    check_form(before, dict, f"'{path}'", place='pre_tokenizer')
+    before,tables = (rules.get(o) or {} for o in ('pre_tokenizer','model'))
+    check_form([before, tables], [dict], f"'{path}'", place='pre_tokenizer or model')
     if rules.get('normalizer') or before.get('type')!='ByteLevel' or before.get('add_prefix_space'):
         raise ValueError("its tokenizer.json changes or cuts text in another way than GPT-2; "
                          "use `transformers` for it")
+    lines = merges_txt.decode().split('\n')
+    pairs = [o.split(' ') for o in lines if o and not o.startswith('#version')]
+    want = dict(vocab=[ids], merges=[pairs, [' '.join(o) for o in pairs]])
+    for name,ways in want.items():
+        if name in tables and tables[name] not in ways: raise ValueError(f"its tokenizer.json has "
+            f"other {name} than its {name}.{'json' if name=='vocab' else 'txt'}; copy all files again")
 
 # %% ../nbs/01_tokenizer.ipynb #e70cfc3d
 def load_tokenizer(
@@ -530,9 +551,9 @@ def load_tokenizer(
             raise ValueError(f"no {o.name} in '{folder}'; a tokenizer is two "
                 "files, vocab.json and merges.txt, as save_tokenizer writes them")
     try:
-        _check_elsewhere(Path(folder)/'tokenizer.json')
-        read_json(paths[0])                          # each token once
-        return _from_files(*map(read_small, paths))
+        ids,merges = read_json(paths[0]),read_small(paths[1])        # each token once
+        _check_elsewhere(Path(folder)/'tokenizer.json', ids, merges)
+        return _from_files(read_small(paths[0]), merges)
     except (ValueError,RecursionError) as e:
         why = f"'{folder}' holds no tokenizer that LightBrain can use: {e}"
         raise ValueError(why) from None
