@@ -281,8 +281,9 @@ def _model_card(config, tokenizer, about=_NOTHING, license='unknown'):
 _SEALS = 'lightbrain.json'     # beside the weights: the fingerprint of each file
 _FORMAT = 'lightbrain-model-1'
 _LISTED = dict(files={str: (str,type(None))})
-_WEIGHTS = {'README.md', 'config.json', 'model.safetensors'}
-_ABOUT = {'card.json', 'datasheet.md', 'loss.svg'}
+_WEIGHTS = {'config.json', 'model.safetensors'}
+_PROSE = {'README.md', 'datasheet.md'}                        # yours to edit
+_ABOUT = {'card.json', 'loss.svg'} | _PROSE                   # for people
 _TOKENIZER = {'vocab.json', 'merges.txt', 'tokenizer_config.json', 'generation_config.json'}
 
 def our_files(
@@ -298,14 +299,13 @@ def our_files(
     return check_folder(dir, ours=ours)
 
 # %% ../nbs/04_model.ipynb #c5e37dcd
-def _edited_card(dir):
-    "README.md as it stands, unless it is exactly what we wrote for the model there"
-    card = Path(dir)/'README.md'
-    if not card.is_file(): return None
-    with suppress(ValueError, KeyError):      # unsealed or damaged: then the card stays
-        seals = read_sealed(Path(dir)/_SEALS, _FORMAT, form=_LISTED)
-        if seals['files'][card.name]==file_sha256(card): return None
-    return card.read_bytes()
+def _edited(dir):
+    "The prose there, name -> bytes, unless it is exactly what we wrote for the model there"
+    seals,here = {},[Path(dir)/o for o in sorted(_PROSE)]
+    with suppress(ValueError):                # unsealed or damaged: then all of it stays
+        seals = read_sealed(Path(dir)/_SEALS, _FORMAT, form=_LISTED)['files']
+    return {o.name: o.read_bytes() for o in here
+            if o.is_file() and seals.get(o.name)!=file_sha256(o)}
 
 # %% ../nbs/04_model.ipynb #5d860d28
 def _described(model, tokenizer):
@@ -333,23 +333,23 @@ def save_pretrained(self:GPT,
     tensors = {n: _turn(n, p) for n,p in self.named_parameters()}    # tied ones once: no lm_head
     ours = _model_card(self.config, tokenizer)
     with lock_folder(dir), atomic_dir(dir, marker=_SEALS, ours=our_files(dir)) as d:
-        files['README.md'] = (_edited_card(dir) or ours) if readme is None else readme.encode()
+        yours = _edited(dir) | ({} if readme is None else {'README.md': readme.encode()})
+        files |= {'README.md': ours} | yours
         save_file(tensors, d/'model.safetensors', metadata={'format': 'pt'})
         for name,data in files.items(): (d/name).write_bytes(data)
         seals = {o.name: file_sha256(o) for o in sorted(d.iterdir())}
-        if files['README.md']!=ours: seals['README.md'] = None          # yours: it stays
+        seals |= dict.fromkeys(yours)                                   # they stay
         (d/_SEALS).write_bytes(seal(dict(format=_FORMAT, files=seals)).encode())
 
 # %% ../nbs/04_model.ipynb #ca4d0002
-def _relaid(here, d, files, edited):
+def _relaid(here, d, files, yours):
     "Fill `d` with what lies `here`, `files` anew; the fingerprints of all others stay"
     ours = listed(here, _SEALS)                            # no '../x' among them
     seals = read_sealed(here/_SEALS, _FORMAT)['files']
-    seals = {o: sha256 for o,sha256 in seals.items() if o in ours}
+    seals = {o: sha256 for o,sha256 in seals.items() if o in ours and (here/o).is_file()}
     for o in seals.keys()-files: (d/o).write_bytes((here/o).read_bytes())
-    for name,data in files.items(): (d/name).write_bytes(data)
-    seals |= {name: file_sha256(d/name) for name in files}
-    if edited: seals['README.md'] = None                   # yours: it stays
+    for name,data in (files | yours).items(): (d/name).write_bytes(data)
+    seals |= {name: file_sha256(d/name) for name in files} | dict.fromkeys(yours)
     (d/_SEALS).write_bytes(seal(dict(format=_FORMAT, files=seals)).encode())
 
 # %% ../nbs/04_model.ipynb #ca4d0003
@@ -361,16 +361,18 @@ def describe(
 )->bool: # False if README.md was edited: then it stays as it is
     "Write what people read about a model, all of it or nothing; `ValueError` for a damaged one"
     settle(dir)
-    if not verify_model(dir):
-        raise ValueError(f"'{dir}' has no {_SEALS}: its card is not ours to write")
     here = Path(dir)
+    if not os.path.lexists(here/_SEALS):
+        raise ValueError(f"'{dir}' has no {_SEALS}: its card is not ours to write")
+    if (card := here/'card.json') in _changed(dir) and os.path.lexists(card):
+        raise ValueError(f"'{card}' is not as it was written; copy it again, or delete it "
+                         "to begin a new card")
     own = load_tokenizer(dir) if (here/'vocab.json').exists() else None
     ours = _model_card(_read_config(here/'config.json'), own, about, license)
     with lock_folder(dir), atomic_dir(dir, marker=_SEALS, ours=our_files(dir)) as d:
-        yours = _edited_card(dir)
-        files = files | {'README.md': ours if yours is None else yours}
-        _relaid(here, d, files, yours is not None)
-    return yours is None
+        yours = _edited(dir)
+        _relaid(here, d, files | {'README.md': ours}, yours)
+    return 'README.md' not in yours
 
 # %% ../nbs/04_model.ipynb #5a07dbc6
 _FIXED = dict(model_type=['gpt2'], activation_function=['gelu_new','gelu_pytorch_tanh'],
@@ -445,19 +447,31 @@ def _read_weights(path, header):
                          "use `transformers` for this model")
     return named
 
+# %% ../nbs/04_model.ipynb #a08c0002
+def _changed(dir):
+    "What people read there and is not as it was written; `ValueError` if the model is not, either"
+    way_out = f'save or copy the model again, or, if you changed it yourself, delete {_SEALS}'
+    files = read_sealed(Path(dir)/_SEALS, _FORMAT, way_out, _LISTED)['files']
+    for name in ('config.json','model.safetensors'): files.setdefault(name)   # must be there
+    found = []
+    for name,sha256 in files.items():
+        path = Path(dir)/Path(name).name[:200]             # a list may name its own folder's only
+        if sha256 is None and path.name in _PROSE: continue               # yours, and known to be
+        if path.is_file() and file_sha256(path)==sha256: continue
+        found.append(path)
+        if path.name not in _ABOUT:
+            raise ValueError(f"'{path}' is not as it was written; {way_out}")
+    return found
+
 # %% ../nbs/04_model.ipynb #3beaa9f9
 def verify_model(
     dir:str|Path, # Folder of a model
 )->bool: # False if there is nothing to compare with: a model from elsewhere
-    "`ValueError` if a file is not as `save_pretrained` wrote it; README.md is yours to edit"
+    "`ValueError` if a file is not as `save_pretrained` wrote it; for words, a warning"
     if not os.path.lexists(Path(dir)/_SEALS): return False
-    way_out = f'save or copy the model again, or, if you changed it yourself, delete {_SEALS}'
-    files = read_sealed(Path(dir)/_SEALS, _FORMAT, way_out, _LISTED)['files']
-    for name in ('config.json','model.safetensors'): files.setdefault(name)   # must be there
-    for name,sha256 in files.items():
-        path = Path(dir)/Path(name).name[:200]             # a list may name its own folder's only
-        if name=='README.md' or path.is_file() and file_sha256(path)==sha256: continue
-        raise ValueError(f"'{path}' is not as it was written; {way_out}")
+    if changed := ', '.join(o.name for o in _changed(dir)):
+        warnings.warn(f"not as it was written: {changed} in '{dir}'; the model itself is. "
+            "If you did not edit this, copy the folder again", stacklevel=3)
     return True
 
 # %% ../nbs/04_model.ipynb #e18429f5
