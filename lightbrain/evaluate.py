@@ -921,4 +921,4 @@ def model_card(
         if not _describe(folder, facts):
             warnings.warn(f"README.md in '{folder}' was edited and stays as it is; "
                 "the new numbers are in card.json", stacklevel=2)
-    return (Path(folder)/'README.md').read_text(encoding='utf-8')
+    return (Path(folder)/'README.md').read_text(encoding='utf-8', errors='replace')

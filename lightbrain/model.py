@@ -24,7 +24,7 @@ from .attention import CausalSelfAttention
 from .config import GPTConfig, PRESETS, preset
 from .core import DISCLAIMER
 from .files import (atomic_dir, check_folder, file_sha256, listed, lock_folder,
-    read_json, read_sealed, seal, settle)
+    read_json, read_sealed, read_small, seal, settle)
 from .tokenizer import (END_OF_TEXT, Tokenizer, gpt2_tokenizer, load_tokenizer,
     same_tokenizer, to_tiktoken, tokenizer_files)
 
@@ -294,18 +294,23 @@ def our_files(
     ours = listed(dir, _SEALS)
     card = Path(dir)/'README.md'
     if not ours>={'config.json','model.safetensors'} and card.is_file():     # unsealed, or damaged
-        if _HEADING.encode() in card.read_bytes().splitlines():
+        if _HEADING.encode() in read_small(card).splitlines():
             ours = {_SEALS} | _WEIGHTS | _ABOUT | _TOKENIZER
     return check_folder(dir, ours=ours)
 
 # %% ../nbs/04_model.ipynb #c5e37dcd
+def _as_written(path, sha256):
+    "Has the file this fingerprint? Only weights may be large"
+    if not path.is_file() or path.suffix!='.safetensors' and path.stat().st_size>2**27: return False
+    return file_sha256(path)==sha256
+
 def _edited(dir):
     "The prose there, name -> bytes, unless it is exactly what we wrote for the model there"
     seals,here = {},[Path(dir)/o for o in sorted(_PROSE)]
     with suppress(ValueError):                # unsealed or damaged: then all of it stays
         seals = read_sealed(Path(dir)/_SEALS, _FORMAT, form=_LISTED)['files']
-    return {o.name: o.read_bytes() for o in here
-            if o.is_file() and seals.get(o.name)!=file_sha256(o)}
+    return {o.name: read_small(o) for o in here
+            if o.is_file() and not _as_written(o, seals.get(o.name))}
 
 # %% ../nbs/04_model.ipynb #5d860d28
 def _described(model, tokenizer):
@@ -457,7 +462,7 @@ def _changed(dir):
     for name,sha256 in files.items():
         path = Path(dir)/Path(name).name[:200]             # a list may name its own folder's only
         if sha256 is None and path.name in _PROSE: continue               # yours, and known to be
-        if path.is_file() and file_sha256(path)==sha256: continue
+        if _as_written(path, sha256): continue
         found.append(path)
         if path.name not in _ABOUT:
             raise ValueError(f"'{path}' is not as it was written; {way_out}")

@@ -114,7 +114,7 @@ def test_your_card_stays(place):
     (place/'run'/'model'/'README.md').write_text(mine, encoding='utf-8')
     r,said = evaluate(place)
     assert readme(place/'run'/'model')==mine and verify_model(place/'run'/'model')
-    assert 'was edited and stays' in said and said.count('note: ')==1 and 'Traceback' not in said
+    assert 'not as it was written: README.md' in said and 'was edited and stays' in said and said.count('note: ')==2 and 'Traceback' not in said
     assert [*card_facts(place/'run'/'model')['scores'].values()]==[json.loads(json.dumps(r))]
     fit(place/'data', place/'run')                                # and when training is over
     assert readme(place/'run'/'model')==mine

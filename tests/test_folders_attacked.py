@@ -5,7 +5,8 @@ import pytest, torch
 from safetensors.torch import load_file, save_file
 import lightbrain.cli as cli
 from lightbrain.corpus import synthetic_records
-from lightbrain.data import TokenDataset, record_document, write_tapes
+from lightbrain.data import TokenDataset, load_manifest, record_document, write_tapes
+from lightbrain.evaluate import card_facts, model_card
 from lightbrain.files import file_sha256, read_sealed, seal
 from lightbrain.model import GPT, GPTConfig
 from lightbrain.run.checkpoint import FILES, read_manifest, read_part
@@ -225,6 +226,31 @@ if LINKS: TOKENIZER |= {f'{name} {how}': replaced(name, how) for how in ('loop',
 
 def test_tokenizer(home, monkeypatch): refused(home, monkeypatch, TOKENIZER)
 
+def test_merges_that_lost_lines(home, monkeypatch):
+    "However the list was cut: an unsealed folder gives the ids it was made with, or none"
+    lines = (home/'model'/'merges.txt').read_bytes().split(b'\n')
+    n,g = len(lines)-1,random.Random(8)
+    lost = [range(k, n) for k in range(1, n)]+[[k] for k in range(1, n)]+[g.sample(range(1, n), g.randrange(1, n)) for _ in range(50)]
+    shutil.copytree(home/'model', home/'less')
+    for gone in lost:
+        (home/'less'/'merges.txt').write_bytes(b'\n'.join(o for i,o in enumerate(lines) if i not in gone))
+        with pytest.raises(ValueError, match='merges.txt is cut short|no merge makes|do not follow|holds no tokenizer'): load_tokenizer(home/'less')
+    for k in (1, 2, n//2, n-1): refused(home, monkeypatch, {f'{k} lines': merges(lambda l, k=k: [*l[:k], b''])})
+    shutil.rmtree(home/'less')
+
+def test_a_tokenizer_that_its_own_tokenizer_json_knows_better(home, monkeypatch):
+    "Two tables that fit each other and not the model: found where a third file holds them, too"
+    def turned(m):
+        v,lines = json.loads((m/'vocab.json').read_bytes()),(m/'merges.txt').read_text().split('\n')[1:-1]
+        rules = dict(pre_tokenizer=dict(type='ByteLevel'), model=dict(vocab=v, merges=[o.split(' ') for o in lines]))
+        (m/'tokenizer.json').write_text(json.dumps(rules))
+        return v
+    assert not any(attack(home, monkeypatch, lambda m: turned(m) and None).values())               # negative control
+    def swap(m):
+        v = turned(m)
+        (m/'vocab.json').write_text(json.dumps(v | dict(a=v['b'], b=v['a'])))
+    refused(home, monkeypatch, dict(swap=swap))
+
 def test_a_foreign_tokenizer_of_the_right_size(home, monkeypatch):
     "Unsealed, only the set can know: its text would be nonsense; sealed, all three do"
     other = tokenizer_files(BPETokenizer(*train_bpe('zebra crossings and other animals of the quality zoo '*99, 290)))
@@ -243,6 +269,52 @@ def test_one_bit_is_found_by_all_three(home, monkeypatch):
     names = [o.name for o in (home/'model').iterdir() if o.name!='README.md']
     assert len(names)>=6
     refused(home, monkeypatch, {f'{name} {i}': flip(name, i) for name in names for i in (-7, 1000)}, sealed=True)
+
+FOR_PEOPLE = 'README.md','datasheet.md','card.json','loss.svg'
+def flipped(b): return b[:-7]+bytes([b[-7]^128])+b[-6:]                     # no UTF-8 any more
+WORDS = dict(flipped=lambda o: o.write_bytes(flipped(o.read_bytes())), edited=lambda o: o.write_bytes(o.read_bytes()+b'Mine.'),
+    empty=lambda o: o.write_bytes(b''), gone=Path.unlink, folder=lambda o: replaced(o.name, 'folder')(o.parent))
+if LINKS: WORDS |= {how: lambda o, how=how: replaced(o.name, how)(o.parent) for how in ('loop','dangling','pipe','hole')}
+
+@pytest.fixture(scope='module')
+def described(home):
+    "The model with all the words that a run lays beside it"
+    shutil.copytree(home/'model', home/'described')
+    model_card(home/'described', load_manifest(home/'set'), dict(steps=3), dict(loss=[(1, 5.), (3, 4.)]), dict(x=dict(loss=4.)))
+    assert {*FOR_PEOPLE}<={o.name for o in (home/'described').iterdir()}
+    return home/'described'
+
+@pytest.mark.parametrize('how', WORDS)
+def test_words_do_not_stop_the_weights(home, described, monkeypatch, how):
+    "Whoever edits a card goes on working, and hears which file is not as it was written"
+    monkeypatch.chdir(home)
+    for name in FOR_PEOPLE:
+        for command,words in COMMANDS.items():
+            for o in ('bad','exported'): shutil.rmtree(o, ignore_errors=True)
+            shutil.copytree(described, 'bad')
+            WORDS[how](Path('bad')/name)
+            notes = io.StringIO()
+            with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(notes):
+                getattr(cli, command).shell(['--model', 'bad', *map(str, words)])
+            assert f'not as it was written: {name} in ' in notes.getvalue() and 'Traceback' not in notes.getvalue(), (name, command)
+
+def test_edited_prose_stays(home, described):
+    "When the model is described or saved again; a card.json that was changed is not built upon"
+    folder = home/'prose'
+    shutil.copytree(described, folder)
+    for name in ('README.md','datasheet.md'): (folder/name).write_text('Mine.')
+    with pytest.warns(UserWarning, match='stays as it is'): model_card(folder, scores=dict(y=dict(loss=3.)))
+    model = GPT.from_pretrained(folder)                                     # known to be edited: no note
+    assert [*card_facts(folder)['scores']]==['x','y']
+    model.save_pretrained(folder)
+    assert [(folder/o).read_text() for o in ('README.md','datasheet.md')]==['Mine.','Mine.']
+    shutil.rmtree(folder)
+    shutil.copytree(described, folder)
+    (folder/'card.json').write_bytes(flipped((folder/'card.json').read_bytes()))
+    with pytest.raises(ValueError, match='begin a new card'): model_card(folder, scores=dict(y=dict(loss=3.)))
+    (folder/'card.json').unlink()
+    model_card(folder, scores=dict(y=dict(loss=3.)))
+    assert [*card_facts(folder)['scores']]==['y']
 
 def resealed(**k):
     def f(m):
