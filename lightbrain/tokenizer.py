@@ -536,9 +536,9 @@ def _check_elsewhere(path, ids, merges_txt):
     lines = merges_txt.decode().split('\n')
     pairs = [o.split(' ') for o in lines if o and not o.startswith('#version')]
     want = dict(vocab=[ids], merges=[pairs, [' '.join(o) for o in pairs]])
-    for name,ways in want.items():
-        if name in tables and tables[name] not in ways: raise ValueError(f"its tokenizer.json has "
-            f"other {name} than its {name}.{'json' if name=='vocab' else 'txt'}; copy all files again")
+    if other := [o for o,ways in want.items() if o in tables and tables[o] not in ways]:
+        raise ValueError(f"its tokenizer.json has other {other[0]} than the file of that name; "
+                         "copy all of them again")
 
 # %% ../nbs/01_tokenizer.ipynb #e70cfc3d
 def load_tokenizer(
