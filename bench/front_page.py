@@ -1,14 +1,16 @@
-"""What the front page shows of a quickstart: python bench/front_page.py runs/quickstart data/processed/quickstart > nbs/results/quickstart.json
+"""Publish a quickstart: python bench/front_page.py runs/quickstart data/processed/quickstart
 
-Its measurements as the command saved them, its curve, and its first samples with the truth beside them."""
-import contextlib, io, json, re, sys
+`nbs/results/quickstart.json`, what the front page shows: its measurements as the command saved them, its curve, and its first
+samples with the truth beside them. `lightbrain/assets/nano`, the model that ships. `nbs/results/nano`, the record of its run."""
+import contextlib, io, json, re, shutil, sys
 from pathlib import Path
 from lightbrain.cli import show_samples
-from lightbrain.model import GPT
+from lightbrain.model import GPT, shipped_model
 
 run,data = map(Path, sys.argv[1:])
+results = Path(__file__).resolve().parents[1]/'nbs'/'results'
 points = [json.loads(l) for l in (run/'metrics.jsonl').read_text().splitlines()]
-points = [o for o in points if 'step' in o]
+points = [o for o in points if 'note' not in o]
 said = io.StringIO()
 with contextlib.redirect_stdout(said): show_samples(GPT.from_pretrained(run/'model'), data, 3)
 samples = []
@@ -21,4 +23,8 @@ out |= dict(seconds=max(o['wall_s'] for o in points), samples=samples,
             curve=[[o['step'], round(o['loss'], 3)] for o in points if o.get('loss') is not None],
             held_out=[[o['step'], round(o['val_loss'], 3)] for o in points if o.get('val_loss') is not None])
 pairs = r'\[\s+(-?[\d.e-]+),\s+(-?[\d.e-]+)\s+\]'
-print(re.sub(pairs, r'[\1, \2]', json.dumps(out, indent=1)))
+(results/'quickstart.json').write_text(re.sub(pairs, r'[\1, \2]', json.dumps(out, indent=1))+'\n')
+shutil.rmtree(shipped_model(), ignore_errors=True)
+shutil.copytree(run/'model', shipped_model())
+(results/'nano').mkdir(exist_ok=True)
+for name in ('config.yaml','metrics.jsonl','evaluation.json'): shutil.copy(run/name, results/'nano')

@@ -33,6 +33,15 @@ def one_line(
     return f'{type(e).__name__}: {text}' if isinstance(e, OSError) else text
 
 # %% ../nbs/09_cli.ipynb #5b0c9d13
+def _joined(argv):
+    "`--flag -1e-5` as `--flag=-1e-5`: argparse takes such a number for a flag"
+    out = []
+    for o in argv:
+        number = re.fullmatch(r'-[\d.]+e[+-]?\d+', o, re.I)
+        if number and out and re.fullmatch('--[^=]+', out[-1]): out[-1] += f'={o}'
+        else: out.append(o)
+    return out
+
 def shell_args(
     f, # A function whose parameters have docments
     argv:list, # The words after the command's name
@@ -41,7 +50,7 @@ def shell_args(
     p = anno_parser(f, prog=f"lightbrain-{f.__name__}")
     flags = {o.replace('_', '-'): o for a in p._actions for o in a.option_strings}
     p.allow_abbrev = False
-    words = [o.partition('=') for o in argv]
+    words = [o.partition('=') for o in _joined(argv)]
     words = [(flags.get(o.replace('_', '-'), o), eq+value) for o,eq,value in words]
     names = [o for o,_ in words if o in flags.values()]
     for o in names:
@@ -614,16 +623,28 @@ def _continued(m, input, samples, seed, max_new_tokens, **how):
 
 # %% ../nbs/09_cli.ipynb #07e00001
 def _reader(model, device, int8):
-    "The model of a folder, its weights rounded where that is asked for"
+    "The model of a folder, or the one that comes along; int8 where that is asked for"
+    from lightbrain.model import shipped_model
     from lightbrain.sample import quantize_int8
-    m = load_model(model, device)
+    m = load_model(shipped_model() if model is None else model, device)
     return quantize_int8(m) if int8 else m
+
+def _asked(model, input, seed):
+    "A prompt, and what is true of it; the model that comes along gets a question"
+    from lightbrain.corpus import render_record, synthetic_record
+    if input is not None: return input,''
+    if model is not None: return 'The patient',''
+    o = synthetic_record(20_000+abs(seed))              # it has read the first 20,000
+    return render_record(o, answer=False),f"truth: {o['final_decision']}\n"
+
+_INVENTED = ('Synthetic: the drug and the condition do not exist (said by the small model that '
+    'comes with LightBrain; --model DIR takes another).')
 
 # %% ../nbs/09_cli.ipynb #1fcf1d7b
 @command
 def generate(
-    model:str=None, # Model folder, such as runs/tiny/model
-    input:str='The patient', # Text to continue; "" starts a new document
+    model:str=None, # Model folder, such as runs/tiny/model; else one that comes along
+    input:str=None, # Text to continue; "" starts a new document
     max_new_tokens:int=60, # At most this many new tokens
     temperature:float=0.8, # 0 = always the likeliest token; above 1 = wilder
     top_k:int=None, # Choose among the k likeliest tokens
@@ -640,8 +661,11 @@ def generate(
         repetition_penalty=repetition_penalty)
     _check_dice(samples, seed)
     m = _reader(model, device, int8)
+    input,truth = _asked(model, input, seed)
     _note_prompt(input)
     texts = _continued(m, input, samples, seed, max_new_tokens, **how)
+    if truth: print(truth)
+    if model is None: print(_INVENTED)
     print(DISCLAIMER)
     return texts
 

@@ -6,12 +6,13 @@ Docs: https://lightbrain-dev.github.io/lightbrain/model.html.md"""
 
 # %% auto #0
 __all__ = ['check_range', 'cross_entropy', 'MLP', 'Block', 'GPT', 'params_by_part', 'count_params', 'our_files', 'describe',
-           'verify_model']
+           'verify_model', 'shipped_model']
 
 # %% ../nbs/04_model.ipynb #d40c854e
 import json, os, warnings
 from contextlib import suppress
 from dataclasses import replace
+from importlib import resources
 from pathlib import Path
 from reprlib import repr as brief
 import torch
@@ -485,6 +486,11 @@ def from_pretrained(cls:GPT,
     elif (Path(dir)/'tokenizer.json').is_file():
         warnings.warn(f"no vocab.json, merges.txt in '{dir}': no tokenizer was read", stacklevel=2)
     return model.eval()
+
+# %% ../nbs/04_model.ipynb #5a170002
+def shipped_model()->Path: # A folder for `from_pretrained`; its card is README.md
+    "The small model of the invented world that comes with LightBrain"
+    return Path(str(resources.files('lightbrain')/'assets'/'nano'))
 
 # %% ../nbs/04_model.ipynb #a8b9e962
 @patch(as_prop=True)
