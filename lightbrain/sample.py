@@ -124,7 +124,7 @@ def sample_logits(
     top_k:int|None=None, # Keep exactly the k likeliest; more than V keeps all
     top_p:float|None=None, # Keep the fewest that reach this probability, at most 1
     min_p:float|None=None, # Keep those with this share of the likeliest one's
-    generator=None, # Of randomness; a list: one a row; None: torch's global one
+    generator:torch.Generator|list|None=None, # Of randomness; a list: one a row
 )->Tensor: # Token ids, int64 (B,), or a single one () for (V,)
     "Draw the next token of every row"
     if temperature==0:                                     # nothing to draw
@@ -267,7 +267,7 @@ def next_ids(
     max_new_tokens:int, # At most this many new tokens a row
     n_vocab:int, # Tokens there are; the model's rows beyond are never drawn
     eos_token:int|None, # A row that drew it is finished and repeats it; None: never
-    generator, # Of randomness; a list: one a row
+    generator:torch.Generator|list|None, # Of randomness; a list: one a row
     repetition_penalty:float=1.0, # For tokens that a row has already
     **dials, # temperature, top_k, top_p, min_p
 )->Iterator[Tensor]: # The next token of every row (B,), until all rows are finished
@@ -315,7 +315,7 @@ def generate(
     *,
     eos_token:int|None=None, # Stop a row here; finished rows are filled up with it
     n_vocab:int|None=None, # Tokens to draw from; those of the tokenizer if none
-    generator=None, # Of randomness; a list, one a row: each as if it were alone
+    generator:torch.Generator|list|None=None, # Of randomness; a list: one a row
     **dials, # temperature, top_k, top_p, min_p, repetition_penalty
 )->Tensor|list: # Prompt and new ids (B,T+new); of unequal prompts a list of rows
     "Continue every row of `idx`; past the context the window slides"
