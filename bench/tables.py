@@ -102,9 +102,9 @@ def step_table(
 def real_table(
     folder:Path, # nbs/results/gpu
 )->str: # Markdown
-    "Each run on real text: what was trained, what it ended with; counting below"
+    "The card, and each run on real text: what was trained, what it ended with; counting below"
     found = json.loads((folder/'runs.json').read_text(encoding='utf-8'))
-    rows = ['| preset | dropout | million tokens read | nats a token | bits a byte |', '|---|---|---|---|---|']
+    rows = [f"{found['card']}, {found['date']}:", '', '| preset | dropout | million tokens read | nats a token | bits a byte |', '|---|---|---|---|---|']
     for name,o in found['runs'].items():
         config = yaml.safe_load((folder/name/'config.yaml').read_text(encoding='utf-8'))
         last = json.loads((folder/name/'metrics.jsonl').read_text(encoding='utf-8').splitlines()[-1])
