@@ -102,9 +102,9 @@ def step_table(
 def real_table(
     folder:Path, # nbs/results/gpu
 )->str: # Markdown
-    "Each run on real text: what was trained, what it ended with; counting below"
+    "The card, and each run on real text: what was trained, what it ended with; counting below"
     found = json.loads((folder/'runs.json').read_text(encoding='utf-8'))
-    rows = ['| preset | dropout | million tokens read | nats a token | bits a byte |', '|---|---|---|---|---|']
+    rows = [f"{found['card']}, {found['date']}:", '', '| preset | dropout | million tokens read | nats a token | bits a byte |', '|---|---|---|---|---|']
     for name,o in found['runs'].items():
         config = yaml.safe_load((folder/name/'config.yaml').read_text(encoding='utf-8'))
         last = json.loads((folder/name/'metrics.jsonl').read_text(encoding='utf-8').splitlines()[-1])
@@ -115,11 +115,12 @@ def real_table(
     return '\n'.join([*rows, f'| counting three tokens | | | {trigram:.3f} | {trigram/per_token:.3f} |'])
 
 def card_table(
-    check:dict, # nbs/results/gpu/check.json
+    folder:Path, # nbs/results/gpu
     size:str='tiny:512', # Preset and context
     format:str='fp16', # Of the products
 )->str: # Markdown
     "The steps in one number format on one card, the fastest first"
+    check = json.loads((folder/'check.json').read_text(encoding='utf-8'))
     rows = [f"| step of {size.replace(':', ' at context ')}, {format}, {check['card']} | tokens a second | peak MB | share |", '|---|---|---|---|']
     steps = [o for o in check['rows'] if o['size']==size and o['name'].endswith(format)]
     for o in sorted(steps, key=lambda o: -o['tokens_per_s']):
