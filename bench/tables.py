@@ -2,8 +2,11 @@
 
 A run is a dictionary with 'name', 'seed', 'recipe' and 'points': (seconds, tokens, loss), in order of time.
 """
-import math, statistics
+import json, math, statistics
+from pathlib import Path
+import yaml
 from matplotlib.figure import Figure
+from lightbrain.config import preset
 
 def paired_gain(
     before:dict, # Seed -> loss without the ingredient
@@ -94,4 +97,32 @@ def step_table(
         mb = quiet[-1][n]['peak']-quiet[-1][n]['base']
         s = statistics.median(r[n]['s'] for r in quiet)
         rows.append(f'| {n} | {s:.2f} | {statistics.median(q):.2f} | {q[0]:.2f} to {q[-1]:.2f} | {mb:,.0f} |')
+    return '\n'.join(rows)
+
+def real_table(
+    folder:Path, # nbs/results/gpu
+)->str: # Markdown
+    "The card, and each run on real text: what was trained, what it ended with; counting below"
+    found = json.loads((folder/'runs.json').read_text(encoding='utf-8'))
+    rows = [f"{found['card']}, {found['date']}:", '', '| preset | dropout | million tokens read | nats a token | bits a byte |', '|---|---|---|---|---|']
+    for name,o in found['runs'].items():
+        config = yaml.safe_load((folder/name/'config.yaml').read_text(encoding='utf-8'))
+        last = json.loads((folder/name/'metrics.jsonl').read_text(encoding='utf-8').splitlines()[-1])
+        dropout = preset(config['preset']).dropout if config['dropout'] is None else config['dropout']
+        rows.append(f"| {config['preset']} | {dropout:g} | {last['tokens']/1e6:.0f} | {o['loss']:.3f} ± {o['se']:.3f} | {o['bits_per_byte']:.3f} |")
+    per_token = next(o['loss']/o['bits_per_byte'] for o in found['runs'].values())
+    trigram = found['counting']['trigram']
+    return '\n'.join([*rows, f'| counting three tokens | | | {trigram:.3f} | {trigram/per_token:.3f} |'])
+
+def card_table(
+    folder:Path, # nbs/results/gpu
+    size:str='tiny:512', # Preset and context
+    format:str='fp16', # Of the products
+)->str: # Markdown
+    "The steps in one number format on one card, the fastest first"
+    check = json.loads((folder/'check.json').read_text(encoding='utf-8'))
+    rows = [f"| step of {size.replace(':', ' at context ')}, {format}, {check['card']} | tokens a second | peak MB | share |", '|---|---|---|---|']
+    steps = [o for o in check['rows'] if o['size']==size and o['name'].endswith(format)]
+    for o in sorted(steps, key=lambda o: -o['tokens_per_s']):
+        rows.append(f"| {o['name'].removesuffix('-'+format)} | {o['tokens_per_s']:,.0f} | {o['step_mb']:,.0f} | {o['share']:.1%} |")
     return '\n'.join(rows)

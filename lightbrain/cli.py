@@ -33,6 +33,15 @@ def one_line(
     return f'{type(e).__name__}: {text}' if isinstance(e, OSError) else text
 
 # %% ../nbs/09_cli.ipynb #5b0c9d13
+def _joined(argv):
+    "`--flag -1e-5` as `--flag=-1e-5`: argparse takes such a number for a flag"
+    out = []
+    for o in argv:
+        number = re.fullmatch(r'-[\d.]+e[+-]?\d+', o, re.I)
+        if number and out and re.fullmatch('--[^=]+', out[-1]): out[-1] += f'={o}'
+        else: out.append(o)
+    return out
+
 def shell_args(
     f, # A function whose parameters have docments
     argv:list, # The words after the command's name
@@ -41,7 +50,7 @@ def shell_args(
     p = anno_parser(f, prog=f"lightbrain-{f.__name__}")
     flags = {o.replace('_', '-'): o for a in p._actions for o in a.option_strings}
     p.allow_abbrev = False
-    words = [o.partition('=') for o in argv]
+    words = [o.partition('=') for o in _joined(argv)]
     words = [(flags.get(o.replace('_', '-'), o), eq+value) for o,eq,value in words]
     names = [o for o,_ in words if o in flags.values()]
     for o in names:

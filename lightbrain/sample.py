@@ -113,22 +113,26 @@ def sampling_probs(
     return probs if min_p is None else keep_min_p(probs, min_p)
 
 # %% ../nbs/07_sample.ipynb #86b69402
+def _draw(probs, g):
+    "A token of each row, drawn where the generator lives"
+    p = probs if g is None else probs.to(g.device)
+    return torch.multinomial(p, 1, generator=g).squeeze(-1).to(probs.device)
+
 def sample_logits(
     logits:Tensor, # Scores of the next token (B,V) or (V,)
     temperature:float=1.0, # 0 = the likeliest, the lowest id among equals
     top_k:int|None=None, # Keep exactly the k likeliest; more than V keeps all
     top_p:float|None=None, # Keep the fewest that reach this probability, at most 1
     min_p:float|None=None, # Keep those with this share of the likeliest one's
-    generator:torch.Generator|None=None, # Of randomness; torch's global one if none
+    generator:torch.Generator|list|None=None, # Of randomness; a list: one a row
 )->Tensor: # Token ids, int64 (B,), or a single one () for (V,)
     "Draw the next token of every row"
     if temperature==0:                                     # nothing to draw
         check_settings(temperature, top_k, top_p, min_p)
         return _best(logits.float())[1].squeeze(-1)
     probs = sampling_probs(logits, temperature, top_k, top_p, min_p)
-    if generator is not None: probs = probs.to(generator.device)
-    drawn = torch.multinomial(probs, 1, generator=generator)
-    return drawn.squeeze(-1).to(logits.device)
+    if not isinstance(generator, list): return _draw(probs, generator)
+    return torch.stack([_draw(*o) for o in zip(probs, generator, strict=True)])
 
 # %% ../nbs/07_sample.ipynb #07b00007
 def penalize_repeats(
@@ -245,6 +249,16 @@ def as_prompts(
     lengths = torch.tensor([len(o) for o in rows])
     return nn.utils.rnn.pad_sequence(list(rows), batch_first=True), lengths
 
+# %% ../nbs/07_sample.ipynb #a0700005
+def _dice(generator, t, lengths):
+    "The generators for place `t`; a row that still reads its prompt gets another"
+    if not isinstance(generator, list): return generator
+    if len(generator)!=len(lengths):
+        raise ValueError(f"{len(generator)} generators for {len(lengths)} rows; "
+                         "give one for each row, or one for all")
+    return [g if t>=n else torch.Generator()
+            for g,n in zip(generator, lengths.tolist())]
+
 # %% ../nbs/07_sample.ipynb #05dac95a
 def next_ids(
     model:GPT, # A GPT
@@ -253,7 +267,7 @@ def next_ids(
     max_new_tokens:int, # At most this many new tokens a row
     n_vocab:int, # Tokens there are; the model's rows beyond are never drawn
     eos_token:int|None, # A row that drew it is finished and repeats it; None: never
-    generator:torch.Generator|None, # Source of randomness
+    generator:torch.Generator|list|None, # Of randomness; a list: one a row
     repetition_penalty:float=1.0, # For tokens that a row has already
     **dials, # temperature, top_k, top_p, min_p
 )->Iterator[Tensor]: # The next token of every row (B,), until all rows are finished
@@ -263,7 +277,7 @@ def next_ids(
     for t in range(text.shape[1], idx.shape[1]+max_new_tokens):
         logits = next_logits(model, text, cache)[:,:n_vocab]
         logits = penalize_repeats(logits, text, repetition_penalty)
-        new = sample_logits(logits, generator=generator, **dials)
+        new = sample_logits(logits, generator=_dice(generator, t, lengths), **dials)
         if eos_token is not None: new = torch.where(done, eos_token, new)
         if t<idx.shape[1]: new = torch.where(t<lengths, idx[:,t], new)
         done = done | (t>=lengths) & (new==(-1 if eos_token is None else eos_token))
@@ -301,7 +315,7 @@ def generate(
     *,
     eos_token:int|None=None, # Stop a row here; finished rows are filled up with it
     n_vocab:int|None=None, # Tokens to draw from; those of the tokenizer if none
-    generator:torch.Generator|None=None, # Source of randomness
+    generator:torch.Generator|list|None=None, # Of randomness; a list: one a row
     **dials, # temperature, top_k, top_p, min_p, repetition_penalty
 )->Tensor|list: # Prompt and new ids (B,T+new); of unequal prompts a list of rows
     "Continue every row of `idx`; past the context the window slides"

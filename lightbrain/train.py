@@ -6,8 +6,8 @@ Docs: https://lightbrain-dev.github.io/lightbrain/train.html.md"""
 
 # %% auto #0
 __all__ = ['HUB', 'DTYPES', 'MAX_SKIPS', 'plan_run', 'run_documents', 'eval_mode', 'autocast', 'scored_windows', 'scored_places',
-           'as_ids', 'head_losses', 'window_losses', 'mean_loss', 'source_losses', 'Guard', 'PlainLoss',
-           'is_out_of_memory', 'Step', 'train_step', 'Settings', 'give_tokenizer', 'train']
+           'as_ids', 'head_losses', 'window_losses', 'mean_loss', 'source_losses', 'Guard', 'PlainLoss', 'Step',
+           'is_out_of_memory', 'train_step', 'Settings', 'give_tokenizer', 'train']
 
 # %% ../nbs/05_train.ipynb #940df26d
 import math, statistics
@@ -102,7 +102,6 @@ def scored_windows(
     some = np.arange(keep)*len(starts)//keep
     return starts[some], lengths[some]
 
-# %% ../nbs/05_train.ipynb #07e9662a
 def scored_places(
     starts, # From `scored_windows` (W,)
     lengths, # (W,)
@@ -111,13 +110,17 @@ def scored_places(
     first = np.repeat(starts+1-(np.cumsum(lengths)-lengths), lengths)
     return first+np.arange(len(first))
 
+# %% ../nbs/05_train.ipynb #07e9662a
+def _in_a_row(tokens):
+    if isinstance(tokens, Tensor): tokens = tokens.detach().cpu().numpy()
+    return np.asarray(tokens).reshape(-1)
+
 def as_ids(
     tokens, # Ids: list, array, memmap or tensor, of any shape
     vocab_size:int, # V
 )->np.ndarray: # int64 (N,)
     "Token ids in one row; `ValueError` when one is outside the vocabulary"
-    if isinstance(tokens, Tensor): tokens = tokens.detach().cpu().numpy()
-    tokens = np.asarray(tokens).reshape(-1)
+    tokens = _in_a_row(tokens)
     if len(tokens) and tokens.dtype.kind not in 'iu':
         raise ValueError(f"token ids such as {tokens[0]!r} ({tokens.dtype}) are no "
             "whole numbers; give them as a tokenizer's encode does")
@@ -126,6 +129,13 @@ def as_ids(
         raise ValueError(f"token id {bad[0]} is outside 0..{vocab_size-1}; encode "
             "the text with the tokenizer the model was trained with")
     return tokens.astype(np.int64)
+
+def _check_scoring(longest, size, batch_size, max_tokens):
+    if not 1<=size<=longest:
+        raise ValueError(f"block_size={size} must be between 1 and the model's context {longest}")
+    if batch_size<1: raise ValueError(f"batch_size={batch_size} must be at least 1; try 8")
+    if max_tokens is not None and max_tokens<1:
+        raise ValueError(f"max_tokens={max_tokens} must be at least 1; leave it out for all")
 
 # %% ../nbs/05_train.ipynb #c49c6d08
 def head_losses(
@@ -140,37 +150,19 @@ def head_losses(
         z = F.linear(h.float(), weight).float()                       # (n,V)
         return z.logsumexp(-1) - z.gather(-1, y[:,None]).squeeze(-1)  # (n,)
     rows = max(1, budget//len(weight))
-    parts = zip(hidden.split(rows), targets.split(rows))
-    return torch.cat([_part(h, y) for h,y in parts])
-
-def _check_scoring(longest, size, batch_size, max_tokens):
-    if not 1<=size<=longest:
-        raise ValueError(f"block_size={size} must be between 1 and the model's "
-            f"context {longest}")
-    if batch_size<1:
-        raise ValueError(f"batch_size={batch_size} must be at least 1; try 8")
-    if max_tokens is not None and max_tokens<1:
-        raise ValueError(f"max_tokens={max_tokens} must be at least 1; leave it "
-            "out for all")
-
-# %% ../nbs/05_train.ipynb #f6b7ca32
-def _in_a_row(tokens):
-    if isinstance(tokens, Tensor): tokens = tokens.detach().cpu().numpy()
-    return np.asarray(tokens).reshape(-1)
-
-def _too_short(n):
-    return ValueError("a loss needs 2 tokens, one to read and one to predict, "
-        f"got {n}; use a longer text")
+    return torch.cat([_part(*o) for o in zip(hidden.split(rows), targets.split(rows))])
 
 def _scored_batches(tokens, starts, lengths, batch_size, vocab_size):
     "Batches of windows, like with like: (which, ids (B,T+1), which of the T count)"
+    if not len(starts):
+        raise ValueError("a loss needs 2 tokens, one to read and one to predict, "
+            f"got {len(tokens)}; use a longer text")
     order = np.argsort(-lengths, kind='stable')
     for rows in np.split(order, range(batch_size, len(order), batch_size)):
         t = np.arange(lengths[rows[0]]+1)
         at = starts[rows,None]+np.minimum(t, lengths[rows,None])           # (B,T+1)
         ids = as_ids(tokens[at], vocab_size).reshape(at.shape)
-        counts = t[1:]<=lengths[rows,None]
-        yield rows, torch.from_numpy(ids), torch.from_numpy(counts)
+        yield rows, torch.from_numpy(ids), torch.from_numpy(t[1:]<=lengths[rows,None])
 
 # %% ../nbs/05_train.ipynb #ba2d282b
 def window_losses(
@@ -187,7 +179,6 @@ def window_losses(
     _check_scoring(model.config.block_size, size, batch_size, max_tokens)
     tokens = _in_a_row(tokens)
     starts,lengths = scored_windows(tokens, size, max_tokens, end)
-    if not len(starts): raise _too_short(len(tokens))
     weight,sums = model.lm_head.weight,np.zeros(len(starts))
     batches = _scored_batches(tokens, starts, lengths, batch_size, len(weight))
     fast = torch.autocast(weight.device.type, dtype, enabled=dtype!=torch.float32)
@@ -209,7 +200,6 @@ def mean_loss(
     sums,counts = window_losses(model, tokens, **how)
     return math.fsum(sums)/sum(counts)
 
-# %% ../nbs/05_train.ipynb #5a0e1c02
 def source_losses(
     held_out:TokenDataset, # The side that was scored
     starts, # Where its windows begin, from `scored_windows` (W,)
@@ -316,28 +306,19 @@ class PlainLoss(nn.Module):
         losses = F.cross_entropy(logits, y, reduction='none')
         return (losses*(1+_follows(x, mark)*(self.weight-1))).mean()
 
-# %% ../nbs/05_train.ipynb #5a0e1b63
+# %% ../nbs/05_train.ipynb #15eba98c
 def _follows(x, mark):
     "1 for each token (B*T,) at which the ids `mark` end"
     seen = x.unfold(1, len(mark), 1)==torch.tensor(mark, device=x.device)
     return F.pad(seen.all(-1), (len(mark)-1, 0)).flatten()
 
-def is_out_of_memory(
-    e:Exception, # What was raised
-)->bool: # Would a smaller batch help?
-    "Did torch run out of memory, on a GPU or on a CPU?"
-    words = 'out of memory',"can't allocate memory",'not enough memory'
-    return isinstance(e, torch.OutOfMemoryError) or any(o in str(e) for o in words)
-
-# %% ../nbs/05_train.ipynb #15eba98c
 def _check_step(model, optimizer, dtype, loss, micro_batch, grad_clip):
     "Refuse a step that would train nothing, or otherwise than it says"
     if micro_batch is not None and micro_batch<1:
         raise ValueError(f"micro_batch={micro_batch} must be at least 1 window; "
             "leave it out for the whole batch")
     if not grad_clip>0:
-        raise ValueError(f"grad_clip={grad_clip} must be above 0; 1.0 is usual, "
-            "inf is never")
+        raise ValueError(f"grad_clip={grad_clip} must be above 0; 1.0 is usual, inf is never")
     if dtype not in (None, *DTYPES.values()):
         known = ', '.join(map(str, DTYPES.values()))
         raise ValueError(f"dtype={dtype!r} must be one of {known}")
@@ -405,6 +386,13 @@ def gradients(self:Step,
             f"on {_windows(self.micro_batch)} at once, as many tokens a step")
 
 # %% ../nbs/05_train.ipynb #5a0e1b13
+def is_out_of_memory(
+    e:Exception, # What was raised
+)->bool: # Would a smaller batch help?
+    "Did torch run out of memory, on a GPU or on a CPU?"
+    words = 'out of memory',"can't allocate memory",'not enough memory'
+    return isinstance(e, torch.OutOfMemoryError) or any(o in str(e) for o in words)
+
 @patch
 def _pieces(self:Step, xs, ys, size, seed):
     "One go over the batch, `size` windows at a time"
@@ -421,38 +409,6 @@ def _pieces(self:Step, xs, ys, size, seed):
             self.scaler.scale(loss).backward()
         total += loss.detach()
     return total
-
-# %% ../nbs/05_train.ipynb #f7a4b3b2
-@patch
-def _too_large(self:Step, size):
-    "What to say when smaller pieces are no way out"
-    many = _windows(size)
-    what = f"step {self.done:,} does not fit the memory with {many} at once"
-    if size==1: return ValueError(f"{what}; take a smaller preset or block_size")
-    return ValueError(f"{what}, and among several processes one cannot begin "
-        "again; lower batch_size and raise grad_accum by as much, or take a smaller preset")
-
-def _windows(n): return f"{n} window{'s'*(n>1)}"
-
-@patch
-def state_dict(self:Step)->dict: # 'done', 'micro_batch', 'dtype', 'scaler', 'guard'
-    "What a checkpoint keeps, beside weights and optimizer"
-    dtype = str(self.dtype).removeprefix('torch.')
-    return dict(done=self.done, micro_batch=self.micro_batch, dtype=dtype,
-        scaler=self.scaler.state_dict(), guard=self.guard.state_dict())
-
-# %% ../nbs/05_train.ipynb #8283719a
-@patch
-def load_state_dict(self:Step,
-    state:dict, # From `state_dict`
-)->None:
-    "Go on where it was saved; in no larger pieces than before, or than fit here"
-    self.done = state['done']
-    sizes = [o for o in (self.micro_batch, state['micro_batch']) if o]
-    self.micro_batch = min(sizes, default=None)
-    self.guard.load_state_dict(state['guard'])
-    if state['scaler'] and self.scaler.is_enabled():
-        self.scaler.load_state_dict(state['scaler'])
 
 # %% ../nbs/05_train.ipynb #5a0e1b15
 @patch
@@ -474,7 +430,18 @@ def update(self:Step,
     self.done += 1
     return norm
 
-# %% ../nbs/05_train.ipynb #5a0e1b16
+# %% ../nbs/05_train.ipynb #f7a4b3b2
+@patch
+def _too_large(self:Step, size):
+    "What to say when smaller pieces are no way out"
+    many = _windows(size)
+    what = f"step {self.done:,} does not fit the memory with {many} at once"
+    if size==1: return ValueError(f"{what}; take a smaller preset or block_size")
+    return ValueError(f"{what}, and among several processes one cannot begin "
+        "again; lower batch_size and raise grad_accum by as much, or take a smaller preset")
+
+def _windows(n): return f"{n} window{'s'*(n>1)}"
+
 def train_step(
     step:Step, # Model, optimizer and all that a step needs
     x:Tensor, # Token ids (B,T)
@@ -488,6 +455,26 @@ def train_step(
     return loss.item(),norm
 
 Step.__call__ = train_step
+
+# %% ../nbs/05_train.ipynb #8283719a
+@patch
+def state_dict(self:Step)->dict: # 'done', 'micro_batch', 'dtype', 'scaler', 'guard'
+    "What a checkpoint keeps, beside weights and optimizer"
+    dtype = str(self.dtype).removeprefix('torch.')
+    return dict(done=self.done, micro_batch=self.micro_batch, dtype=dtype,
+        scaler=self.scaler.state_dict(), guard=self.guard.state_dict())
+
+@patch
+def load_state_dict(self:Step,
+    state:dict, # From `state_dict`
+)->None:
+    "Go on where it was saved; in no larger pieces than before, or than fit here"
+    self.done = state['done']
+    sizes = [o for o in (self.micro_batch, state['micro_batch']) if o]
+    self.micro_batch = min(sizes, default=None)
+    self.guard.load_state_dict(state['guard'])
+    if state['scaler'] and self.scaler.is_enabled():
+        self.scaler.load_state_dict(state['scaler'])
 
 # %% ../nbs/05_train.ipynb #aa431fe1
 @dataclass(frozen=True)
@@ -503,6 +490,14 @@ class Settings:
     eval_every:int=200 # Steps between validation losses
     eval_tokens:int=8192 # Validation tokens to score each time
     seed:int=42 # Fixes batches and dropout
+
+def _one(model, data, step, k, steps, s):
+    "Step `k`: batch, rate, update; (loss, length of the gradient, rate)"
+    x,y = data.batch(k, s.batch_size, model.config.block_size, s.seed,
+        next(model.parameters()).device, s.order)
+    warmup = steps//10 if s.warmup is None else s.warmup
+    rate = lr_at(k+1-step.guard.skipped, s.lr, s.lr/10, warmup, steps)
+    return *train_step(step, x, y, rate, seed=hash_int(s.seed, k)), rate
 
 # %% ../nbs/05_train.ipynb #528a9707
 def give_tokenizer(
@@ -523,6 +518,11 @@ def give_tokenizer(
 def _homes(out):
     "Folders for the model: none, one or several"
     return [out] if isinstance(out, (str,Path)) else list(out or ())
+
+def _show(bar, loss, notes):
+    while notes: bar.write(notes.pop(0))
+    bar.set_postfix(loss=f'{loss:.3f}', refresh=False)
+    bar.update()
 
 # %% ../nbs/05_train.ipynb #15d27942
 def _ready(model, data, steps, optimizer, metrics, out, s):
@@ -562,7 +562,8 @@ def train(
     "Batch, step, update, log, save: train a model on a set"
     s = Settings(**settings)
     data,step,measure = _ready(model, data, steps, optimizer, metrics, out, s)
-    log,bar = [dict(step=0) | measure()],_bar(steps, progress)
+    log = [dict(step=0) | measure()]
+    bar = progress_bar(total=steps, unit='step', disable=not progress)
     with torch.random.fork_rng(), bar:
         for k in range(steps):
             loss,norm,rate = _one(model, data, step, k, steps, s)
@@ -573,20 +574,3 @@ def train(
             _show(bar, loss, step.notes)
     model.eval()
     return log
-
-# %% ../nbs/05_train.ipynb #01184283
-def _one(model, data, step, k, steps, s):
-    "Step `k`: batch, rate, update; (loss, length of the gradient, rate)"
-    x,y = data.batch(k, s.batch_size, model.config.block_size, s.seed,
-        next(model.parameters()).device, s.order)
-    warmup = steps//10 if s.warmup is None else s.warmup
-    rate = lr_at(k+1-step.guard.skipped, s.lr, s.lr/10, warmup, steps)
-    return *train_step(step, x, y, rate, seed=hash_int(s.seed, k)), rate
-
-def _bar(steps, show):
-    return progress_bar(total=steps, unit='step', disable=not show)
-
-def _show(bar, loss, notes):
-    while notes: bar.write(notes.pop(0))
-    bar.set_postfix(loss=f'{loss:.3f}', refresh=False)
-    bar.update()

@@ -80,6 +80,21 @@ def test_batched_is_one_by_one(model, how):
         assert len({len(a)-len(p) for a,p in zip(alone, PROMPTS)})>1
     assert [o.tolist() for o in generate(model, PROMPTS, 150, temperature=0, **how)]==alone
 
+@pytest.mark.parametrize('how', [{}, dict(eos_token=1, temperature=1.3), dict(top_p=0.9, repetition_penalty=1.2)], ids=str)
+def test_batched_is_one_by_one_when_drawn(model, how):
+    "With a generator for each row; one for all makes a row depend on its company"
+    def dice(): return [own(i) for i in range(len(PROMPTS))]
+    alone = [generate(model, o, 40, generator=g, **how)[0].tolist() for o,g in zip(PROMPTS, dice())]
+    assert [o.tolist() for o in generate(model, PROMPTS, 40, generator=dice(), **how)]==alone
+    assert [o.tolist() for o in generate(model, PROMPTS[::-1], 40, generator=dice()[::-1], **how)]==alone[::-1]
+    last = generate(model, PROMPTS[-1], 40, generator=own(), **how)[0].tolist()          # in company of the same seed
+    assert generate(model, PROMPTS, 40, generator=own(), **how)[-1].tolist()!=last
+
+@pytest.mark.parametrize('n', [0, 3, 5])
+@pytest.mark.parametrize('prompts', [PROMPTS, [[1, 2]]*4], ids=['unequal', 'equal'])
+def test_one_generator_a_row(model, prompts, n):
+    with pytest.raises(ValueError, match=f'{n} generators for 4 rows'): generate(model, prompts, 3, generator=[own()]*n)
+
 def test_equal_prompts_give_a_tensor(model):
     out = generate(model, [[1, 2], [3, 4]], 5, generator=own())
     assert out.shape==(2, 7) and torch.equal(out, generate(model, torch.tensor([[1, 2], [3, 4]]), 5, generator=own()))

@@ -233,6 +233,8 @@ BAD = {                                         # arguments -> what the one line
     'evaluate --model {model} --data {short}': 'mean nothing to the other',
     'generate --model {model} --input {long}': 'context',
     'generate --model {model} --input x --temperature -1': 'temperature',
+    'generate --model {model} --input x --temperature -1e-46': 'temperature=-1e-46 must be',
+    'train --data {data} --out new --lr -1E-3': 'lr',
     'plot missing': 'no metrics.jsonl',
     'quickstart --source missing.txt': 'no file or folder',
 }
