@@ -26,7 +26,7 @@ def check_settings(
     top_k:int|None=None, # 1 or more
     top_p:float|None=None, # Above 0, at most 1
     min_p:float|None=None, # From 0 to 1
-    repetition_penalty:float=1.0, # Above 0; 1 changes nothing
+    repetition_penalty:float=1.0, # 0.01 to 100; 1 changes nothing
     max_new_tokens:int=0, # 0 or more
 )->None:
     "`ValueError` with a way out for settings that cannot work"
@@ -40,8 +40,8 @@ def check_settings(
     must(top_p is None or 0<top_p<=1, f'{top_p=}',
          'above 0 and at most 1; try 0.9')
     must(min_p is None or 0<=min_p<=1, f'{min_p=}', 'from 0 to 1; try 0.1')
-    must(0<repetition_penalty<math.inf, f'{repetition_penalty=}',
-         'above 0 (1 changes nothing); try 1.2')
+    must(0.01<=repetition_penalty<=100, f'{repetition_penalty=}',
+         'from 0.01 to 100 (1 changes nothing); try 1.2')
 
 # %% ../nbs/07_sample.ipynb #17a3e8bd
 def keep_top_k(
