@@ -159,7 +159,8 @@ def test_killed_ranks(driver, notes, tmp_path):
     start,r,seen = time.monotonic(),random.Random(0),set()
     done(driver(RANK, source, tmp_path/'straight', 0, 1))
     wall = time.monotonic()-start
-    for i in range(int(os.environ.get('LIGHTBRAIN_KILLS', 4))):
+    for i in range(20):
+        if i>=int(os.environ.get('LIGHTBRAIN_KILLS', 4)) and any(seen): break          # on a busy machine some come too early
         job = Job(source, tmp_path/f'work{i}', block_chars=30_000)
         p = driver(RANK, source, job.work, 0, 1)
         end = time.monotonic()+wall
