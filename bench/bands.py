@@ -1,19 +1,22 @@
 """Train the reference runs of lesson run/05 with several seeds and write lightbrain/assets/bands.json
 
     python bench/bands.py WORK [nano-ci] [nano]
+    python bench/bands.py RECORD SET tiny-real
 
 WORK keeps data and runs, so an interrupted call continues. Run it again, with a new WORK, whenever the corpus, the
-tokenizer or the lesson's settings change."""
+tokenizer or the lesson's settings change. `tiny-real` is the band of the real run whose record is given (`nbs/results/tiny-cpu`):
+its own first steps, and those of two other seeds on the same SET."""
 import json, sys
 from dataclasses import asdict
 from pathlib import Path
 from lightbrain.files import atomic_write
 from lightbrain.corpus import synthetic_records
-from lightbrain.data import record_document, split_documents, write_tapes
+from lightbrain.data import load_manifest, record_document, split_documents, write_tapes
 from lightbrain.run.config import MAY_CHANGE, TrainConfig
 from lightbrain.run.log import make_band, read_metrics
 from lightbrain.run.trainer import Trainer
 from lightbrain.tokenizer import BPETokenizer, train_bpe
+from repeat import repeat
 
 # as in lesson run/05, "Use it": number of documents, settings
 COMMON = dict(preset='nano', dropout=0., optimizer='muon', lr=3e-3, schedule='wsd', min_lr=0., warmup_steps=40,
@@ -28,9 +31,21 @@ def write_data(folder, n, vocab_size):
     docs = [record_document(o, 'synthetic') for o in synthetic_records(n)]
     write_tapes(docs, folder, BPETokenizer(*train_bpe([d.text for d in split_documents(docs)[0]], vocab_size)))
 
+def real(record, data, steps=120, seeds=(43, 44)):
+    "The first steps of a published run, and of shorter ones with other seeds"
+    rows = [[o for o in read_metrics(record) if o['step']<=steps]]
+    for seed in seeds:
+        rows.append([dict(step=s, loss=loss) for s,_,loss in repeat(record, data, steps, seed=seed)])
+        print(f'seed {seed}: loss {rows[-1][-1]["loss"]:.3f} at step {steps}', flush=True)
+    cfg = TrainConfig.from_yaml(record/'config.yaml')
+    return make_band(rows, **{k:v for k,v in asdict(cfg).items() if k not in FREE} | dict(data=load_manifest(data)['splits']['train']['sha256']))
+
 def main(work, names):
     path = Path(__file__).parents[1]/'lightbrain'/'assets'/'bands.json'
     bands = json.loads(path.read_text()) if path.exists() else {}
+    if names[1:]==['tiny-real']:
+        bands['tiny-real'] = real(work, Path(names[0]))
+        return atomic_write(path, json.dumps(bands)+'\n')
     for name in names:
         n,sizes = RUNS[name]
         data = work/name/'data'

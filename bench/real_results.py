@@ -8,7 +8,7 @@ from pathlib import Path
 import torch
 from lightbrain.cli import evaluate, export
 from lightbrain.data import TokenDataset, load_manifest
-from lightbrain.evaluate import perplexity
+from lightbrain.fast.budget import matmul_ceiling
 from lightbrain.memory import memorisation
 from lightbrain.model import GPT
 from lightbrain.run.log import plot_run
@@ -33,6 +33,7 @@ def main(run, data, questions, out):
              answers=evaluate(str(run/'model'), str(questions), truncate='keep-end'))
     folder = export(str(run/'model'), 'hf', str(run/'hf'))
     r['referee'] = by_transformers(folder, val.tokens, T)
+    r['ceiling'] = matmul_ceiling(torch.float32, 'cpu')                  # nothing else may run now
     found = memorisation(model, TokenDataset(data, 'train'), val)
     r['memory'] = {k: getattr(found, k) for k in ('recited','recited_chance','copied','distinct','repeated','verdict')}
     r['samples'] = [dict(seed=i, prompt=o, text=''.join(stream(model, None, o, 60, temperature=0.8, top_p=0.95,
