@@ -6,6 +6,8 @@ import pytest
 ROOT = Path(__file__).resolve().parents[1]
 SHARED = ROOT.parent/'shared'/'data'       # real data, on the maintainers' machines only; never in the repository
 
+LONG = pytest.mark.skipif(not os.environ.get('LIGHTBRAIN_LONG'), reason='takes minutes; LIGHTBRAIN_LONG=1 runs it')
+
 NO_NETWORK = '''
 "Lessons must not need a network: connecting to anything but this machine fails"
 import socket

@@ -4,7 +4,7 @@ from contextlib import contextmanager
 import pytest, torch
 import torch.nn.functional as F
 from torch import nn
-from conftest import ROOT
+from conftest import LONG, ROOT
 from lightbrain import attention
 from lightbrain.fast import faststep, kernels as kernels_module, muon as muon_module
 from lightbrain.attention import causal_mask
@@ -233,6 +233,7 @@ def test_an_untied_head_still_trains_correctly():
     assert want.keys()==got.keys() and len(want)==len(gradients(Plain(new_model(), False)))+1
     for n in want: torch.testing.assert_close(got[n], want[n], rtol=1e-4, atol=1e-6)
 
+@LONG
 @pytest.mark.skipif(not shutil.which('c++') and not shutil.which('g++'), reason='torch.compile needs a C++ compiler here')
 def test_compiled_body_climbs_too():
     path = Fast(new_model(), torch.float32, compile=True)

@@ -1,11 +1,15 @@
-"Every notebook, alone: a fresh kernel, an empty folder, only the built package, no network"
-import subprocess, sys
+"Every lesson of the road, and of each workshop the one that stands on its others, alone: a fresh kernel, an empty folder, only the built package, no network; with LIGHTBRAIN_LONG=1, all lessons"
+import os, subprocess, sys
 from concurrent.futures import ThreadPoolExecutor
 import pytest
-from conftest import ROOT
+from conftest import LONG, ROOT
 
 LESSONS = sorted(p.relative_to(ROOT/'nbs').with_suffix('').as_posix() for p in (ROOT/'nbs').rglob('[0-9i]*.ipynb')
                  if p.parent.name!='exercises')         # the lessons import those from the wheel
+
+ON_OTHERS = 'prep/06_prepare','run/05_trainer','fast/03_faststep'
+
+def marks(stem): return () if '/' not in stem or stem in ON_OTHERS else LONG
 
 @pytest.fixture(scope='module')
 def results(env, tmp_path_factory):
@@ -14,9 +18,9 @@ def results(env, tmp_path_factory):
         here = tmp_path_factory.mktemp(stem.replace('/', '-'))
         args = ['-m', 'nbconvert', '--to', 'notebook', '--execute', '--ExecutePreprocessor.timeout=300', '--output-dir', here, ROOT/'nbs'/f'{stem}.ipynb']
         return subprocess.run([sys.executable, *map(str, args)], cwd=here, env=env, capture_output=True, text=True)
-    with ThreadPoolExecutor(2) as pool: yield {o: pool.submit(execute, o) for o in LESSONS}
+    with ThreadPoolExecutor(2) as pool: yield {o: pool.submit(execute, o) for o in LESSONS if os.environ.get('LIGHTBRAIN_LONG') or not marks(o)}
 
-@pytest.mark.parametrize('stem', LESSONS)
+@pytest.mark.parametrize('stem', [pytest.param(o, marks=marks(o)) for o in LESSONS])
 def test_lesson(results, stem):
     p = results[stem].result()
     assert p.returncode==0, p.stderr[-3000:]

@@ -2,7 +2,7 @@
 import json, subprocess, sys
 from dataclasses import replace
 import pytest
-from conftest import ROOT, SHARED
+from conftest import LONG, ROOT, SHARED
 from lightbrain.files import file_sha256
 
 RECORD = ROOT/'nbs'/'results'/'tiny-cpu'
@@ -27,11 +27,13 @@ def test_the_record_is_small_and_holds_no_weights():
     assert {o.name for o in files}>={'config.yaml','metrics.jsonl','manifest.json','results.json','README.md','datasheet.md'}
     assert not [o for o in files if o.suffix not in ('.yaml','.json','.jsonl','.md','.png','.svg')]
 
+@LONG
 @on_the_shards
 def test_the_set_is_the_recorded_one(data):
     sides = json.loads((RECORD/'manifest.json').read_text(encoding='utf-8'))['splits']
     for side,o in sides.items(): assert file_sha256(data/f'{side}.bin')==o['sha256'], side
 
+@LONG
 @on_the_shards
 def test_its_first_steps_can_be_repeated(data, tmp_path):
     "`bench/repeat.py`: the mean loss of the first ten steps within a thousandth of a nat; another seed would read other text"
