@@ -29,7 +29,7 @@ def by_transformers(folder, tokens, T, rows=32):
 def main(run, data, questions, out):
     model = GPT.from_pretrained(run/'model')
     val,T = TokenDataset(data, 'validation'),model.config.block_size
-    r = dict(text=evaluate(str(run/'model'), str(data), max_tokens=300_000),
+    r = dict(text=evaluate(str(run/'model'), str(data), max_tokens=200_000),
              answers=evaluate(str(run/'model'), str(questions), truncate='keep-end'))
     folder = export(str(run/'model'), 'hf', str(run/'hf'))
     r['referee'] = by_transformers(folder, val.tokens, T)

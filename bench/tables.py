@@ -119,7 +119,7 @@ def real_table(
         dropout = preset(config['preset']).dropout if config['dropout'] is None else config['dropout']
         rows.append(f"| {config['preset']} | {dropout:g} | {last['tokens']/1e6:.0f} | {o['loss']:.3f} ± {o['se']:.3f} | {o['bits_per_byte']:.3f} |")
     config,text,last = slow_run(folder.parent/'tiny-cpu')
-    rows.append(f"| {config['preset']}, on two CPU cores{'' if last['step']==config['max_steps'] else ', so far'} | {config['dropout']:g} | {last['tokens']/1e6:.0f} | {text['loss']:.3f} ± {text['loss_se']:.3f} | {text['bits_per_byte']:.3f} |")
+    rows.append(f"| {config['preset']}, on two CPU cores{'' if last['step']==config['max_steps'] else ', so far'}; scored on {text['tokens']/1e3:.0f} k tokens | {config['dropout']:g} | {last['tokens']/1e6:.0f} | {text['loss']:.3f} ± {text['loss_se']:.3f} | {text['bits_per_byte']:.3f} |")
     per_token = next(o['loss']/o['bits_per_byte'] for o in found['runs'].values())
     trigram = found['counting']['trigram']
     return '\n'.join([*rows, f'| counting three tokens | | | {trigram:.3f} | {trigram/per_token:.3f} |'])

@@ -1,6 +1,5 @@
 "The published run on real text: its record holds no text of the set, and where the shards are at hand its first steps come out again"
 import json, subprocess, sys
-from dataclasses import replace
 import pytest
 from conftest import LONG, ROOT, SHARED
 from lightbrain.files import file_sha256
@@ -35,13 +34,10 @@ def test_the_set_is_the_recorded_one(data):
 
 @LONG
 @on_the_shards
-def test_its_first_steps_can_be_repeated(data, tmp_path):
-    "`bench/repeat.py`: the mean loss of the first ten steps within a thousandth of a nat; another seed would read other text"
-    from lightbrain.run.config import TrainConfig
-    from lightbrain.run.trainer import Trainer
+def test_its_first_steps_can_be_repeated(data):
+    "`bench/repeat.py`: the mean loss of the first ten steps within a thousandth of a nat; with another seed it is not"
     from repeat import repeat
     (step,published,here), = repeat(RECORD, data, 10)
     assert step==10 and abs(here-published)<1e-3
-    cfg = TrainConfig.from_yaml(RECORD/'config.yaml')
-    mine,other = (Trainer(replace(cfg, seed=o), data, tmp_path, progress=False).batch(0)[0] for o in (cfg.seed, cfg.seed+1))
-    assert (mine!=other).float().mean()>0.9
+    (_,_,other), = repeat(RECORD, data, 10, seed=43)
+    assert abs(other-published)>1e-3
