@@ -16,7 +16,7 @@ from lightbrain.run.config import MAY_CHANGE, TrainConfig
 from lightbrain.run.log import make_band, read_metrics
 from lightbrain.run.trainer import Trainer
 from lightbrain.tokenizer import BPETokenizer, train_bpe
-from repeat import repeat
+from repeat import first_config, repeat
 
 # as in lesson run/05, "Use it": number of documents, settings
 COMMON = dict(preset='nano', dropout=0., optimizer='muon', lr=3e-3, schedule='wsd', min_lr=0., warmup_steps=40,
@@ -37,7 +37,7 @@ def real(record, data, steps=120, seeds=(43, 44)):
     for seed in seeds:
         rows.append([dict(step=s, loss=loss) for s,_,loss in repeat(record, data, steps, seed=seed)])
         print(f'seed {seed}: loss {rows[-1][-1]["loss"]:.3f} at step {steps}', flush=True)
-    cfg = TrainConfig.from_yaml(record/'config.yaml')
+    cfg = first_config(record)
     return make_band(rows, **{k:v for k,v in asdict(cfg).items() if k not in FREE} | dict(data=load_manifest(data)['splits']['train']['sha256']))
 
 def main(work, names):

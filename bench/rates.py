@@ -42,7 +42,7 @@ def arm(run, data, batch_size, lr, muon_lr, beta2):
     return dict(before=before, after=held_out(t), seconds=time.perf_counter()-began, step=first)
 
 def main(run, data, out):
-    found = json.loads(out.read_text()) if out.exists() else dict(date=time.strftime('%Y-%m-%d'), val_tokens=TOKENS, arms=[])
+    found = json.loads(out.read_text()) if out.exists() else dict(date=time.strftime('%Y-%m-%d'), val_tokens=TOKENS, high=HIGH, fall=FALL, arms=[])
     for spec in ARMS:
         if any(spec.items()<=o.items() for o in found['arms']): continue
         found['arms'].append(spec | arm(run, data, **spec))

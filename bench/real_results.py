@@ -2,7 +2,7 @@
 
 Calls the shipped commands: `lightbrain-evaluate` on the set and on the questions (both go into the model's card), `lightbrain-export
 --to hf`. Then: the exported folder's loss in `transformers` on the same windows, what was learned by heart, and samples, one a seed and
-none left out. The record gets settings, log, manifest, card, plots and these numbers."""
+none left out. The record gets settings, log, manifest, card, plots and these numbers. Where the plan was changed on the way, `began.yaml` is laid beside them by hand: the settings before that."""
 import json, shutil, sys
 from pathlib import Path
 import torch
@@ -29,7 +29,7 @@ def by_transformers(folder, tokens, T, rows=32):
 def main(run, data, questions, out):
     model = GPT.from_pretrained(run/'model')
     val,T = TokenDataset(data, 'validation'),model.config.block_size
-    r = dict(text=evaluate(str(run/'model'), str(data), max_tokens=200_000),
+    r = dict(text=evaluate(str(run/'model'), str(data), max_tokens=len(val.tokens)),
              answers=evaluate(str(run/'model'), str(questions), truncate='keep-end'))
     folder = export(str(run/'model'), 'hf', str(run/'hf'))
     r['referee'] = by_transformers(folder, val.tokens, T)

@@ -1,6 +1,6 @@
 """Repeat the first steps of a published run, and say how closely: python bench/repeat.py nbs/results/tiny-cpu data/processed/real --steps 500
 
-The record has the settings and the log of the run; the set is made as its manifest says (`bench/real_text.py` for the real run).
+The record has the log of the run and its settings (`began.yaml` has those of its first steps, where they were changed on the way); the set is made as its manifest says (`bench/real_text.py` for the real run).
 Every logged loss is the mean of some steps; beside each published one stands that of this machine. Nothing is saved."""
 import argparse, dataclasses, tempfile
 from pathlib import Path
@@ -8,9 +8,14 @@ from lightbrain.run.config import TrainConfig
 from lightbrain.run.log import read_metrics
 from lightbrain.run.trainer import Trainer
 
+def first_config(record):
+    "Settings with which a published run began"
+    began = Path(record)/'began.yaml'
+    return TrainConfig.from_yaml(began if began.exists() else began.with_name('config.yaml'))
+
 def repeat(record, data, steps, **change):
     "(step, published loss, loss here) for each line of the log up to `steps`"
-    cfg = dataclasses.replace(TrainConfig.from_yaml(Path(record)/'config.yaml'), **change)
+    cfg = dataclasses.replace(first_config(record), **change)
     published = {o['step']: o['loss'] for o in read_metrics(record) if o.get('loss') is not None and o['step']<=steps}
     with tempfile.TemporaryDirectory() as d:
         t,losses = Trainer(cfg, data, d, progress=False),[]
