@@ -99,27 +99,20 @@ def step_table(
         rows.append(f'| {n} | {s:.2f} | {statistics.median(q):.2f} | {q[0]:.2f} to {q[-1]:.2f} | {mb:,.0f} |')
     return '\n'.join(rows)
 
-def slow_run(
-    folder:Path, # A record of bench/real_results.py
-)->tuple: # Settings, scores on held-out text, last line of the log
-    "What the table says of a run without a card"
-    config = yaml.safe_load((folder/'config.yaml').read_text(encoding='utf-8'))
-    text = json.loads((folder/'results.json').read_text(encoding='utf-8'))['text']
-    return config,text,json.loads((folder/'metrics.jsonl').read_text(encoding='utf-8').splitlines()[-1])
-
 def real_table(
     folder:Path, # nbs/results/gpu
 )->str: # Markdown
     "The card, and each run on real text, that on a CPU too: what was trained, what it ended with; counting below"
     found = json.loads((folder/'runs.json').read_text(encoding='utf-8'))
+    def slow(p): return (folder.parent/'tiny-cpu'/p).read_text(encoding='utf-8')
     rows = [f"{found['card']}, {found['date']}:", '', '| preset | dropout | million tokens read | nats a token | bits a byte |', '|---|---|---|---|---|']
     for name,o in found['runs'].items():
         config = yaml.safe_load((folder/name/'config.yaml').read_text(encoding='utf-8'))
         last = json.loads((folder/name/'metrics.jsonl').read_text(encoding='utf-8').splitlines()[-1])
         dropout = preset(config['preset']).dropout if config['dropout'] is None else config['dropout']
         rows.append(f"| {config['preset']} | {dropout:g} | {last['tokens']/1e6:.0f} | {o['loss']:.3f} ± {o['se']:.3f} | {o['bits_per_byte']:.3f} |")
-    config,text,last = slow_run(folder.parent/'tiny-cpu')
-    rows.append(f"| {config['preset']}, on two CPU cores{'' if last['step']==config['max_steps'] else ', so far'}; scored on {text['tokens']/1e3:.0f} k tokens | {config['dropout']:g} | {last['tokens']/1e6:.0f} | {text['loss']:.3f} ± {text['loss_se']:.3f} | {text['bits_per_byte']:.3f} |")
+    config,text,last = yaml.safe_load(slow('config.yaml')),json.loads(slow('results.json'))['text'],json.loads(slow('metrics.jsonl').splitlines()[-1])
+    rows.append(f"| {config['preset']}, on two CPU cores | {config['dropout']:g} | {last['tokens']/1e6:.0f} | {text['loss']:.3f} ± {text['loss_se']:.3f} | {text['bits_per_byte']:.3f} |")
     per_token = next(o['loss']/o['bits_per_byte'] for o in found['runs'].values())
     trigram = found['counting']['trigram']
     return '\n'.join([*rows, f'| counting three tokens | | | {trigram:.3f} | {trigram/per_token:.3f} |'])
