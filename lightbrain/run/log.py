@@ -268,6 +268,7 @@ _CAUSES = {
 def _cause(rows, band, out, val_out):
     "Which of `_CAUSES` it likely is, from the shape of the curve"
     loss,val = ([v for _,v in _points(rows, key)] for key in ('loss','val_loss'))
+    if not (val and band['val_loss'][0]): val = []              # one of them was not validated
     _,low,high = band['val_loss' if val else 'loss']
     usual_fall = (low[0]+high[0]-low[-1]-high[-1])/2
     first,last = (val or loss)[0],(val or loss)[-1]
