@@ -23,7 +23,7 @@ def data(tmp_path_factory):
 def test_the_record_is_small_and_holds_no_weights():
     files = [o for o in RECORD.rglob('*') if o.is_file()]
     assert sum(o.stat().st_size for o in files)<2*2**20
-    assert {o.name for o in files}>={'config.yaml','metrics.jsonl','manifest.json','results.json','README.md','datasheet.md'}
+    assert {o.name for o in files}>={'config.yaml','began.yaml','metrics.jsonl','manifest.json','results.json','README.md','datasheet.md'}
     assert not [o for o in files if o.suffix not in ('.yaml','.json','.jsonl','.md','.png','.svg')]
 
 @LONG
